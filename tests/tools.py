@@ -1,0 +1,24 @@
+"""Foreign tools that judge ours: found on the path, or the test skips by the tool's name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+
+def require_tool(name: str) -> str:
+    """The tool's path; skips where it is missing, fails where ``VHDTOOL_REQUIRE_TOOLS=1`` is set."""
+    path = shutil.which(name)
+    if path is None:
+        if os.environ.get("VHDTOOL_REQUIRE_TOOLS") == "1":
+            pytest.fail(f"{name} is not installed, and VHDTOOL_REQUIRE_TOOLS=1")
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+def run(*command: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[bytes]:
+    """Run a tool without a shell and keep what it prints."""
+    return subprocess.run(command, check=check, capture_output=True, timeout=timeout, stdin=subprocess.DEVNULL)

@@ -1,0 +1,1 @@
+"""File systems of the guest, read-only."""

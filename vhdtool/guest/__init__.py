@@ -1,0 +1,1 @@
+"""Installed operating systems and what is known of them."""

@@ -1,0 +1,1 @@
+"""Registry hives: reading, log recovery."""

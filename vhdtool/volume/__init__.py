@@ -1,0 +1,1 @@
+"""Partitions and what is on them."""
