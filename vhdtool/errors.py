@@ -83,6 +83,12 @@ class RefusedError(VhdtoolError):
     exit_code: ClassVar[int] = 4
 
 
+class OutputError(VhdtoolError):
+    """The host can't take what is to be written. The image is untouched."""
+
+    exit_code: ClassVar[int] = 7
+
+
 class MissingSupportError(VhdtoolError):
     """A system library or an extra package is missing; the hint says how to get it."""
 
