@@ -1,0 +1,1 @@
+"""Development scripts: fixtures and benchmark. Not part of the installed package."""
