@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line: one file per command group. The only place that prints, reads the environment and exits."""

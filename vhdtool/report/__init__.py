@@ -1,1 +1,1 @@
-"""The result document and its renderings."""
+"""The result documents and how they are shown: JSON with its schema, text for people."""
