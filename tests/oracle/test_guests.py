@@ -43,7 +43,7 @@ WINDOWS_7_EARLIER = "hives/mkorman90__regipy/f315415-SYSTEM.xz"
 WINDOWS_XP = "hives/log2timeline__dfwinreg/SYSTEM.xz"
 MINIMAL = "hives/libguestfs__hivex/minimal"
 CAB = "cab/marcinbojko__hvintegrationservices/{}-HyperVIntegrationServices-x64.cab"
-CAB_VERSION = "6.3.9600.18398"  # KB3172614: servicing.md 1.4 lists it among the versions of 2012 R2
+CAB_VERSION = "6.3.9600.18398"  # KB3172614, named by the repository that has the cabs
 INTEGRATION_NAMES = ("vmic", "vmbus", "storvsc", "storflt", "netvsc", "vpci")
 
 SystemHive = Callable[[str], Path]
