@@ -41,7 +41,8 @@ class Fields:
 class Table:
     """Columns and rows. ``right`` names the columns of numbers.
 
-    Where a terminal is too narrow, columns of ``fold`` go on in the next line, and those of ``cut`` end in an ellipsis.
+    Where a terminal is too narrow, columns of ``fold`` go on in the next line, those of ``cut`` end in an ellipsis, and
+    those of ``drop`` are left out, the first named first.
     """
 
     columns: tuple[str, ...]
@@ -49,6 +50,7 @@ class Table:
     right: frozenset[str] = frozenset()
     fold: frozenset[str] = frozenset()
     cut: frozenset[str] = frozenset()
+    drop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

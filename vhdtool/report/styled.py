@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TextIO
 
 from rich.console import Console
@@ -47,7 +48,12 @@ def draw(blocks: Iterable[Block], file: TextIO, *, color: bool, columns: int | N
             console.print(Padding(_fields(block, color=color), (0, 0, 0, _INDENT)))
         elif isinstance(block, Table):
             room = console.width - _INDENT
-            console.print(Padding(_table(block, room, color=color), (0, 0, 0, _INDENT)))
+            fitted = _fitted(block, room)
+            console.print(Padding(_table(fitted, room, color=color), (0, 0, 0, _INDENT)))
+            left_out = [name for name in block.columns if name not in fitted.columns]
+            if left_out:
+                told = Cell(f"Left out, the terminal is too narrow: {', '.join(left_out)}", "dim")
+                console.print(Padding(_text(told, color=color), (0, 0, 0, _INDENT)))
         else:
             console.print(_text(block.cell, color=color), soft_wrap=True)
         first = False
@@ -89,6 +95,20 @@ def _table(block: Table, room: int, *, color: bool) -> RichTable:
     for row in block.rows:
         table.add_row(*(_text(cell, color=color) for cell in row))
     return table
+
+
+def _fitted(block: Table, room: int) -> Table:
+    """Leave out as many of the columns that may go as it takes."""
+    for name in block.drop:
+        if _widths(block, room) is not None:
+            break
+        gone = block.columns.index(name)
+        block = replace(
+            block,
+            columns=tuple(column for column in block.columns if column != name),
+            rows=tuple((*row[:gone], *row[gone + 1 :]) for row in block.rows),
+        )
+    return block
 
 
 def _widths(block: Table, room: int) -> list[int] | None:

@@ -185,6 +185,7 @@ def _service_table(services: Sequence[Service]) -> Table:
         ("Name", "DisplayName", "Start", "Trigger", "Override", "Effective", "Expected", "Status"),
         tuple(_service_row(service) for service in services),
         cut=frozenset({"DisplayName"}),
+        drop=("DisplayName", "Override"),  # Effective differs from Start where Override does
     )
 
 
