@@ -110,6 +110,19 @@ class Layer(Protocol):
         """Release the file."""
 
 
+def cut_off(path: str, offset: int, wanted: int, got: int) -> DamagedError:
+    """Make the error for a file that ends before ``wanted`` bytes from ``offset``."""
+    return DamagedError(
+        "truncated",
+        "the file ends before data that it should hold",
+        path=path,
+        offset=offset,
+        expected=f"{wanted} bytes",
+        found=f"{got} bytes",
+        hint="The copy is incomplete: copy the image again from where it came from.",
+    )
+
+
 class FileDevice:
     """A file of the host, opened read-only, read with pread.
 
@@ -189,15 +202,7 @@ class FileDevice:
         """Fill the whole of ``buffer`` or raise :class:`DamagedError` ``truncated``."""
         got = self.read_into(offset, buffer)
         if got != len(buffer):
-            raise DamagedError(
-                "truncated",
-                "the file ends before data that it should hold",
-                path=self.path,
-                offset=offset,
-                expected=f"{len(buffer)} bytes",
-                found=f"{got} bytes",
-                hint="The copy is incomplete: copy the image again from where it came from.",
-            )
+            raise cut_off(self.path, offset, len(buffer), got)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left, bisect_right
 
-from vhdtool.disk.device import FileDevice
-from vhdtool.disk.vhdx_format import LOG_SECTOR_SIZE, RESTORE_HINT
-from vhdtool.errors import DamagedError
+from vhdtool.disk.device import FileDevice, cut_off
+from vhdtool.disk.vhdx_format import LOG_SECTOR_SIZE
 
 
 class Overlay:
@@ -105,15 +104,7 @@ class ReplayedFile:
         """Fill the whole of ``buffer`` or raise :class:`DamagedError` ``truncated``."""
         got = self.read_into(offset, buffer)
         if got != len(buffer):
-            raise DamagedError(
-                "truncated",
-                "the file ends before data that it should hold",
-                path=self.path,
-                offset=offset,
-                expected=f"{len(buffer)} bytes",
-                found=f"{got} bytes",
-                hint=RESTORE_HINT,
-            )
+            raise cut_off(self.path, offset, len(buffer), got)
 
     def _clear(self, offset: int, end: int, buffer: memoryview) -> None:
         index = max(0, bisect_right(self._starts, offset) - 1)
