@@ -89,6 +89,16 @@ class OutputError(VhdtoolError):
     exit_code: ClassVar[int] = 7
 
 
+class OpinionError(OutputError):
+    """A foreign reader reads the changed disk differently, or nobody can confirm it. The image is untouched."""
+
+
+class ChangedError(VhdtoolError):
+    """It failed after the image was changed; the hint names the way back."""
+
+    exit_code: ClassVar[int] = 8
+
+
 class MissingSupportError(VhdtoolError):
     """A system library or an extra package is missing; the hint says how to get it."""
 

@@ -49,6 +49,13 @@ class BlockDevice(Protocol):
         """Fill ``buffer`` from ``offset``, zeros for holes; return the bytes filled: fewer only at the device's end."""
 
 
+class WritableDevice(BlockDevice, Protocol):
+    """A device whose bytes can be set: an overlay or a part of one, never a file of the host."""
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Write all of ``data``. Raises :class:`ValueError` outside the device."""
+
+
 class ParentKind(Enum):
     """How a parent locator entry names the parent."""
 
@@ -240,6 +247,21 @@ class Slice:
         if offset >= self._size:
             return b""
         return self._device.read_at(self.offset + offset, min(length, self._size - offset))
+
+
+class WritableSlice(Slice):
+    """A part of a writable device as a device of its own: a partition of an overlay."""
+
+    def __init__(self, device: WritableDevice, offset: int, size: int) -> None:
+        super().__init__(device, offset, size)
+        self._writable = device
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """As :meth:`WritableDevice.write_at`, from the start of the slice."""
+        view = memoryview(data).cast("B")
+        if offset < 0 or offset + len(view) > self.size:
+            raise ValueError("the range lies outside the slice")
+        self._writable.write_at(self.offset + offset, view)
 
 
 class DeviceStream(io.RawIOBase):
