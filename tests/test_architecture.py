@@ -16,12 +16,40 @@ LONGEST_FILE = 600
 PROCESS_MODULES = {"subprocess", "multiprocessing", "pty", "concurrent.futures"}
 PROCESS_CALLS = ("os.system", "os.popen", "os.exec", "os.spawn", "os.posix_spawn", "os.fork")
 CLI_CALLS = {"print", "sys.exit", "exit", "quit", "os._exit", "os.getenv", "input", "breakpoint"}
-WRITERS = {  # the only modules of the library that make files on the host
+PROCESS_STARTER = "vhdtool/fs/worker_process.py"  # the NTFS worker, and nothing else
+NTFS_WORKER = "vhdtool/fs/ntfs3g_worker.py"  # a process of its own: os._exit is its only way out of a C callback
+WRITERS = {  # the only modules of the library that make files on the host, none of them an image
     "vhdtool/report/host_files.py",
     "vhdtool/report/evidence.py",
-    "vhdtool/disk/convert.py",
-    "vhdtool/disk/new_file.py",
 }
+IMAGE_WRITER = "vhdtool/disk/host_store.py"  # the one door to image files
+SPOOL_WRITER = "vhdtool/disk/overlay.py"  # an unnamed temporary file
+WIRE = "vhdtool/fs/worker_wire.py"  # writes to a socket
+LOCKS = "vhdtool/disk/write_lock.py"  # opens for writing to take locks, and never writes
+CHANGING_CALLS = {
+    "os.write",
+    "os.pwrite",
+    "os.pwritev",
+    "os.writev",
+    "os.truncate",
+    "os.ftruncate",
+    "os.posix_fallocate",
+    "os.copy_file_range",
+    "os.sendfile",
+    "os.rename",
+    "os.replace",
+    "os.link",
+    "os.symlink",
+    "os.remove",
+    "os.unlink",
+    "os.utime",
+    "os.chmod",
+    "os.chown",
+    "os.setxattr",
+}
+OPENING_FLAGS = {"os.O_RDWR", "os.O_WRONLY", "os.O_CREAT", "os.O_TRUNC", "os.O_APPEND"}
+COMMITS = "vhdtool.disk.commit_"  # modules of the steps that change an image
+COMMITTERS = {"vhdtool/disk/committing.py"}  # the only one that chooses and takes them
 NO_SUBJECT = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 
@@ -56,16 +84,44 @@ def calls(tree: ast.AST) -> set[str]:
     return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
 
 
-def test_no_process_is_started():
+def test_no_process_is_started_but_the_ntfs_worker():
     for name, text in sources("vhdtool").items():
         tree = ast.parse(text)
-        assert not imports(tree) & PROCESS_MODULES, name
+        allowed = {"subprocess"} if name == PROCESS_STARTER else set()
+        assert not imports(tree) & PROCESS_MODULES - allowed, name
         assert not {call for call in calls(tree) if call.startswith(PROCESS_CALLS)}, name
+    started = [call for call in calls(library()[PROCESS_STARTER]) if call.startswith("subprocess.")]
+    assert started == ["subprocess.Popen"]
+
+
+def test_image_files_are_changed_through_one_door():
+    doors = {IMAGE_WRITER, SPOOL_WRITER, WIRE}
+    for name, tree in library().items():
+        if name in doors:
+            continue
+        assert not calls(tree) & CHANGING_CALLS, name
+        flags = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)} & OPENING_FLAGS
+        assert not flags or name == LOCKS, name
+    assert calls(library()[IMAGE_WRITER]) & CHANGING_CALLS, "the rule must have something to hold"
+
+
+def test_steps_that_change_an_image_are_taken_in_one_place():
+    for name, text in sources("vhdtool").items():
+        taken = {one for one in imports(ast.parse(text)) if one.startswith(COMMITS)}
+        own = name.startswith("vhdtool/disk/")
+        assert not taken or own, name
+    importers = {
+        name
+        for name, text in sources("vhdtool").items()
+        if "vhdtool.disk.committing" in imports(ast.parse(text)) and "commit_changes" in text
+    }
+    assert importers <= {"vhdtool/transaction/transaction.py", "vhdtool/disk/merge.py", "vhdtool/report/disk_making.py"}
 
 
 def test_library_does_not_print_read_the_environment_or_exit():
     for name, tree in library().items():
-        assert not calls(tree) & CLI_CALLS, name
+        allowed = {"os._exit"} if name == NTFS_WORKER else set()
+        assert not calls(tree) & CLI_CALLS - allowed, name
         words = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Name)}
         assert not words & {"os.environ", "environ", "SystemExit"}, name
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import os
 import shutil
 import subprocess
 
 import pytest
+
+
+def require_ntfs_writer() -> None:
+    """The library that writes NTFS; skips where it is missing, fails where ``VHDTOOL_REQUIRE_TOOLS=1`` is set."""
+    if ctypes.util.find_library("ntfs-3g") is None:
+        if os.environ.get("VHDTOOL_REQUIRE_TOOLS") == "1":
+            pytest.fail("libntfs-3g is not installed, and VHDTOOL_REQUIRE_TOOLS=1")
+        pytest.skip("libntfs-3g is not installed")
 
 
 def require_tool(name: str) -> str:

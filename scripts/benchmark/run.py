@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from scripts.benchmark import lifelike, sequential
+from scripts.benchmark import changes, lifelike, sequential
 from scripts.benchmark.measure import VHDTOOL, Median, Sample, bytes_read, forget, interleaved, run_command, timed
 from scripts.benchmark.table import Row, machine, rendered, write_document
 from scripts.benchmark.tools import BenchmarkError, call, require, say
@@ -136,11 +136,32 @@ def measure_open(folder: Path, runs: int) -> Iterator[Row]:
     forget(image)
 
 
+def measure_changes(folder: Path, runs: int) -> Iterator[Row]:
+    """``services set`` and ``put``, with all opinions, on the lifelike guest."""
+    images = lifelike.images(folder)
+    for name, median, child_size in changes.child_runs(folder, images, runs):
+        yield _bounded(f"{name}: services set --child, opinions included", median, seconds=0.6, memory=200)
+        yield Row(f"{name}: the child's size", f"{child_size / MIB:.1f} MiB", "8 MiB", child_size <= 8 * MIB)
+    big = images["clean, 32 MiB blocks"]
+    median, before, after = changes.in_place_runs(folder, big, max(2, runs // 2))
+    yield Row("32 MiB blocks: services set --in-place, fold-back included", _time(median))
+    yield Row("32 MiB blocks: peak memory of it", f"{median.peak_mib:.0f} MiB", "200 MB", median.peak_mib * MIB <= 2e8)
+    yield Row("32 MiB blocks: the file grew by", f"{after - before} bytes", "0 bytes", after <= before)
+    puts = changes.put_runs(folder, images["clean, 2 MiB blocks"], max(2, runs // 2))
+    put = puts["vhdtool put --child"]
+    rate = changes.BIG_FILE / put.seconds / 1e6
+    yield Row("put of 200 MiB --child, opinions included", f"{rate:.0f} MB/s, {_time(put)}", "100 MB/s", rate >= 100)
+    yield Row("put: peak memory", f"{put.peak_mib:.0f} MiB", "200 MB", put.peak_mib * MIB <= 2e8)
+    peer = puts["ntfscp"]
+    yield Row("put: against ntfscp, which confirms nothing", f"{put.seconds / peer.seconds:.1f} x its {_time(peer)}")
+
+
 PARTS: dict[str, Callable[[Path, int], Iterator[Row]]] = {
     "start": measure_start,
     "inspect": measure_inspect,
     "sequential": measure_sequential,
     "open": measure_open,
+    "changes": measure_changes,
 }
 
 

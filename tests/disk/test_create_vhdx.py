@@ -109,11 +109,12 @@ def test_a_place_that_can_not_be_written(tmp_path: Path) -> None:
     assert caught.value.code == "cannot-write"
 
 
-def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
-    def fail() -> bytes:
+def test_a_failed_write_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
+    monkeypatch.setattr(os, "pwrite", fail)
     with pytest.raises(OutputError) as caught:
-        make(tmp_path / "a", blocks={0: Block(data=fail)})
+        make(tmp_path / "a", blocks={0: Block(data=b"x")})
     assert caught.value.code == "cannot-write"
     assert not (tmp_path / "a").exists()

@@ -17,8 +17,9 @@ from tests.disk.vhd_files import KIB, WHOLE, open_disk
 from tests.disk.vhdx_files import IDENTITY, LOG_GUID, MIB, make, overwrite, pattern
 from tests.fuzz.vhd_images import DIFFERENCING, FIXED
 from vhdtool.disk.create_vhdx import Block, Identity, PendingEntry, PendingLog
-from vhdtool.disk.reader_faults import MISREADINGS, REFUSALS
-from vhdtool.disk.second_opinion import DIFFERENCES_KEPT, compare_with_pyvhdi
+from vhdtool.disk.foreign_reader import open_reader
+from vhdtool.disk.reader_faults_pyvhdi import AVOIDED, MISREADINGS, REFUSALS
+from vhdtool.disk.second_opinion import DIFFERENCES_KEPT, compare_with_pyvhdi, compare_with_readers
 from vhdtool.disk.vhdx_bat import encode_bat_entry
 from vhdtool.disk.vhdx_bitmap import bitmap_of
 from vhdtool.disk.vhdx_format import BlockState
@@ -249,6 +250,28 @@ def test_fault_past_parent_end(tmp_path):
     assert report.bytes_compared >= 5 * MIB
 
 
+def test_fault_parent_into_block(tmp_path):
+    """Asked by itself over two blocks it is wrong; asked by us, block by block, it is right."""
+    base, child = tmp_path / "base.vhd", tmp_path / "child.vhd"
+    small = {"virtual_size": MIB, "block_size": 64 * KIB}
+    parent = vhd_files.make(base, **small, blocks={})
+    blocks = {3: frozenset(range(64, 72)), 4: frozenset(range(128))}
+    vhd_files.make(child, 2, kind=DIFFERENCING, parent=parent, parent_path="base.vhd", blocks=blocks, **small)
+    readers = [pyvhdi.file() for _ in range(2)]
+    for reader, path in zip(readers, (child, base), strict=True):
+        reader.open(str(path))
+    readers[0].set_parent(readers[1])
+    with open_disk(child) as disk:
+        offset, length = (3 * 128 + 74) * 512, 128 * 512
+        ours = disk.read_at(offset, length)
+        assert any(ours)
+        assert readers[0].read_buffer_at_offset(length, offset) == bytes(length)
+        assert open_reader("pyvhdi", disk).read(offset, length) == ours
+    for reader in readers:
+        reader.close()
+    assert opinion(child).agrees
+
+
 @pytest.mark.parametrize("place", [192 * KIB, 256 * KIB])
 def test_fault_region_table_copy(tmp_path, place):
     path = tmp_path / "a.vhdx"
@@ -304,7 +327,34 @@ def test_chains_of_every_state_have_no_unexplained_difference(tmp_path):
         assert report.bytes_compared > MIB
 
 
+def test_what_pyvhdi_can_not_be_asked_for_another_is(tmp_path):
+    _, child, _ = base_and_child(tmp_path, blocks={1: Block(BlockState.ZERO), 3: Block(data=pattern(7, MIB))})
+    with open_disk(child) as disk:
+        first, second = compare_with_readers(disk)
+        assert first == compare_with_pyvhdi(disk)
+    assert {left.fault for left in first.left_out} == {"zero-reads-parent", "sector-bitmap-missing"}
+    assert (second.reader, second.agrees, second.left_out) == ("dissect.hypervisor", True, ())
+    assert second.bytes_equal == sum(left.bytes for left in first.left_out)
+
+
+def test_a_reader_that_is_not_needed_is_not_asked(tmp_path):
+    make(tmp_path / "a.vhdx", blocks={0: Block(data=pattern(0, MIB))})
+    with open_disk(tmp_path / "a.vhdx") as disk:
+        assert [report.reader for report in compare_with_readers(disk)] == ["pyvhdi"]
+
+
+def test_where_the_first_reader_refuses_the_second_reads_all(tmp_path):
+    path = tmp_path / "a.vhdx"
+    make(path, blocks={0: Block(data=pattern(0, MIB))})
+    overwrite(path, 256 * KIB + 100, b"\1")
+    with open_disk(path) as disk:
+        first, second = compare_with_readers(disk)
+    assert (first.opened, first.known_fault) == (False, "region-table-copy")
+    assert second.agrees
+    assert second.bytes_compared >= MIB
+
+
 def test_every_fault_has_its_test():
-    names = {fault.name for fault in (*MISREADINGS, *REFUSALS)}
+    names = {fault.name for fault in (*MISREADINGS, *REFUSALS, *AVOIDED)}
     tests = " ".join(name.replace("_", "-") for name in globals())
     assert all(f"test-fault-{name}" in tests for name in names)

@@ -5,13 +5,14 @@ import struct
 import pytest
 
 from tests.data_files import data_file
+from tests.fs.ntfs_surgery import closed
 from tests.fs.test_ntfs import VOLUME, data_attribute, record_at
 from tests.volume.memory import MemoryDevice
 from vhdtool.disk.device import FileDevice
 from vhdtool.errors import NotFoundError
 from vhdtool.fs.base import FileStat
 from vhdtool.fs.ntfs import NtfsFilesystem
-from vhdtool.fs.state import RESTART_AREA, RESTART_PAGE, is_hibernated, log_state, read_state
+from vhdtool.fs.state import RESTART_AREA, RESTART_PAGE, hiberfil_state, is_hibernated, log_state, read_state
 from vhdtool.volume.partitions import Volume
 
 PLAIN = Volume(0, 0, len(VOLUME), "none", "", None, "data", filesystem="ntfs")
@@ -23,8 +24,15 @@ def log_at(volume: bytes) -> int:
 
 
 def restart(version: tuple[int, int], flags: int, clients: int = 0, lsn: int = 100) -> bytes:
-    page = b"RSTR" + struct.pack("<HHQIIHhh", 30, 9, 0, 4096, 4096, 48, version[1], version[0])
-    return page.ljust(48, b"\0") + struct.pack("<QHHHH", lsn, 1, 0xFFFF, clients, flags)
+    """A restart page, closed by its fixups."""
+    page = b"RSTR" + struct.pack("<HHQIIHhh", 30, 9, 0, 4096, 4096, 48, version[1], version[0]) + b"\x07\x00"
+    page = page.ljust(48, b"\0") + struct.pack("<QHHHH", lsn, 1, 0xFFFF, clients, flags)
+    return closed(bytearray(page.ljust(4096, b"\0")))
+
+
+def torn(page: bytes) -> bytes:
+    """The page, of which one sector was not written."""
+    return page[:1536] + bytes(512) + page[2048:]
 
 
 def with_log(first: bytes, second: bytes = b"") -> NtfsFilesystem:
@@ -51,6 +59,9 @@ def test_layouts() -> None:
         (restart((2, 0), 2), b"", "2.0"),
         (restart((0, 0), 2), b"", "damaged"),
         (b"garbage" * 100, b"", "damaged"),
+        (torn(restart((1, 1), 2)), b"", "damaged"),
+        (torn(restart((1, 1), 2, lsn=9)), restart((1, 1), 0, lsn=5), "damaged"),
+        (restart((1, 1), 2, lsn=5), torn(restart((1, 1), 0, lsn=9)), "damaged"),
         (b"RSTR" + b"\xff" * 60, b"", "damaged"),
     ],
 )
@@ -131,6 +142,22 @@ class Hiberfil:
 )
 def test_hibernation(content: bytes | None, expected: bool) -> None:
     assert is_hibernated(Hiberfil(content)) is expected
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, "absent"),
+        (b"hibr".ljust(8192, b"\0"), "live"),
+        (b"HIBR".ljust(8192, b"\0"), "live"),
+        (b"wake".ljust(8192, b"\0"), "resumed"),
+        (b"RSTR".ljust(8192, b"\0"), "resuming"),
+        (bytes(8192), "unused"),
+        (b"hibr", "short"),
+    ],
+)
+def test_what_hiberfil_says(content: bytes | None, expected: str) -> None:
+    assert hiberfil_state(Hiberfil(content)) == expected
 
 
 def test_a_volume_that_windows_dismounted() -> None:

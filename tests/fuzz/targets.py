@@ -18,15 +18,19 @@ from tests.fuzz.guest_targets import guest_targets
 from tests.fuzz.hive_targets import hive_targets
 from tests.fuzz.mutate import Base, Field, Seal
 from tests.fuzz.target import Content, Located, Observation, Target
+from tests.volume.memory import MemoryDevice
 from vhdtool.disk.audit import audit_disk
 from vhdtool.disk.chain import VirtualDisk, open_disk
 from vhdtool.disk.device import BlockDevice, FileDevice
 from vhdtool.errors import InputError, NotFoundError, RefusedError
 from vhdtool.fs.base import GuestFilesystem
+from vhdtool.fs.fitness import refuse_unfit_hive, refuse_unfit_volume
+from vhdtool.fs.ntfs import NtfsFilesystem
+from vhdtool.fs.ntfs_check import check_touched, check_volume
 from vhdtool.fs.read import open_filesystem
 from vhdtool.fs.state import read_state
 from vhdtool.package.pe import file_version, resource_string
-from vhdtool.volume.partitions import read_volumes, volume_device
+from vhdtool.volume.partitions import Volume, read_volumes, volume_device
 
 # --- partition tables and file systems -----------------------------------------------------------------------------
 
@@ -103,6 +107,23 @@ def _run_volumes(name: str, *, deep: bool, limit: int = 400) -> Callable[[Path],
     return run
 
 
+def _run_ntfs_check(folder: Path) -> Observation:
+    """Our own judge of NTFS, over the volume as a whole and as what became of the clean one; then the refusals."""
+    content = Content()
+    device = FileDevice(folder / "volume.img")
+    try:
+        content.note(check_volume(device))
+        clean = MemoryDevice(inputs.seed("ntfs"))
+        content.note(check_touched(clean, device, [(0, clean.size)], path="volume.img", overwritten=()))
+        volume = Volume(0, 0, device.size, "none", "", None, "data", filesystem="ntfs")
+        filesystem = NtfsFilesystem(device)
+        refuse_unfit_volume(device, volume, filesystem, room=1)
+        refuse_unfit_hive(filesystem, "/Windows/System32/config/big.bin")
+    finally:
+        device.close()
+    return content.seen()
+
+
 def _locate_mbr(files: Mapping[str, Base]) -> Located:
     return list(mbr_fields("disk.raw", files["disk.raw"])), []
 
@@ -142,6 +163,7 @@ def filesystem_targets() -> list[Target]:
     some = _run_volumes("volume.img", deep=True, limit=25)
     return [
         Target("volume-ntfs", 12, _write("volume.img", lambda: inputs.seed("ntfs")), deep, _locate_ntfs),
+        Target("check-ntfs", 6, _write("volume.img", lambda: inputs.seed("ntfs")), _run_ntfs_check, _locate_ntfs),
         Target("volume-features", 6, _write("volume.img", inputs.ntfs_features), deep, _locate_ntfs),
         Target("volume-fat", 2, _write("volume.img", lambda: inputs.seed("fat")), some, _locate_fat),
         Target("volume-ext", 2, _write("volume.img", lambda: inputs.seed("ext")), some, _locate_ext),

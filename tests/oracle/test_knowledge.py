@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from tests.data_files import data_file
 from tests.tools import require_tool, run
 from vhdtool.knowledge.integration import integration_devices, integration_drivers, integration_services
+from vhdtool.knowledge.service_triggers import stored_triggers
 
 pytestmark = [pytest.mark.oracle, pytest.mark.data]
 
@@ -82,3 +84,18 @@ def test_each_service_of_the_manifest_has_the_trigger_and_the_start_of_the_table
         assert (start, expected.start, expected.trigger) == ("demand", "manual", True)
         assert table[name].trigger == trigger.lower()
     assert {name for name, _, _ in found} == table.keys() - {"vmicvmsession"}
+
+
+def test_the_recorded_triggers_of_windows_8_1_are_those_of_the_manifest(package: Path) -> None:
+    (manifest,) = package.glob("amd64_microsoft-hyper-v-integration-services_*_6.3.9600.18398_*.manifest")
+    found = re.findall(
+        r'<serviceData name="(vmic\w+)".*?<serviceTrigger[^>]*action="start"[^>]*subtype="\{([0-9A-Fa-f-]{36})\}"'
+        r'[^>]*type="DeviceInterfaceArrival"',
+        manifest.read_text(encoding="utf-8-sig"),
+        re.DOTALL,
+    )
+    assert len(found) == 7
+    for name, guid in found:
+        recorded = stored_triggers(name, (6, 3, 9600))
+        assert recorded is not None
+        assert [(one.action, one.type, one.guid) for one in recorded] == [(1, 1, UUID(guid).bytes_le)]

@@ -27,7 +27,14 @@ COMMANDS = {
     "ls": "vhdtool.cli.files:ls",
     "cat": "vhdtool.cli.files:cat",
     "extract": "vhdtool.cli.files:extract",
+    "put": "vhdtool.cli.file_change:put",
+    "mkdir": "vhdtool.cli.file_change:mkdir",
+    "rm": "vhdtool.cli.file_change:rm",
+    "boot-ready": "vhdtool.cli.boot_ready:boot_ready",
+    "diff": "vhdtool.cli.diff:diff",
     "disk": "vhdtool.cli.disk:disk",
+    "recover": "vhdtool.cli.recover:recover",
+    "doctor": "vhdtool.cli.doctor:doctor",
     "schema": "vhdtool.cli.schema:schema",
 }
 """Where each command lives, in the order of ``--help``."""
@@ -41,8 +48,9 @@ Exit codes:
   0  done                            5  some of several failed
   1  not there; findings of verify   6  a library is missing
   2  wrong usage                     7  failed, image untouched
-  3  the input can't be used        70  a fault of vhdtool
-  4  refused                       130  interrupted
+  3  the input can't be used         8  failed, image changed
+  4  refused                        70  a fault of vhdtool
+                                   130  interrupted
 """
 
 
@@ -94,7 +102,10 @@ class RootGroup(click.Group):
 @click.version_option(vhdtool.__version__, message="%(prog)s %(version)s")
 @click.pass_context
 def vhdtool_command(ctx: click.Context) -> int:
-    """Read Hyper-V disk images of stopped machines, and change nothing in them."""
+    """Read and service Hyper-V disk images of stopped machines.
+
+    Nothing is written without --child, --output or --in-place.
+    """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)
         return failures.USAGE

@@ -38,7 +38,7 @@ def output_options(command: Command) -> Command:
 
     @click.option(
         "-o",
-        "--output",
+        "--format",
         "targets",
         callback=_read_targets,
         multiple=True,

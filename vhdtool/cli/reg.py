@@ -11,6 +11,7 @@ import click
 from vhdtool.cli import failures
 from vhdtool.cli.options import examples, guest_option, output_options, parent_option
 from vhdtool.cli.output import Output
+from vhdtool.cli.reg_change import add, delete, import_file
 from vhdtool.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ class RegCommand(click.Command):
 @click.group(epilog=examples(r'vhdtool reg query server.vhdx "HKLM\SYSTEM\Select"'))
 def reg() -> None:
     r"""The registry of the guest."""
+
+
+for _command in (add, delete, import_file):
+    reg.add_command(_command)
 
 
 @reg.command(

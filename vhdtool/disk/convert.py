@@ -1,19 +1,16 @@
-"""A virtual disk, with its whole chain, as one raw file."""
+"""A virtual disk, with its whole chain, as one standalone image of another or the same format."""
 
 from __future__ import annotations
 
 import os
-import secrets
 from dataclasses import dataclass
-from pathlib import Path
 
 from vhdtool.disk.chain import VirtualDisk
-from vhdtool.errors import OutputError, RefusedError
+from vhdtool.disk.host_store import OS_STORE, HostStore
+from vhdtool.disk.image_shape import Format, Kind, refuse_other_name, shape_like, standalone_writer
+from vhdtool.disk.image_writer import data_ranges, fill
+from vhdtool.disk.new_file import NewFile, refuse_existing
 from vhdtool.progress import SILENT, Progress
-
-PIECE_SIZE = 1 << 20
-HOLE_SIZE = 64 << 10  # runs of zeros of this size, aligned to it, are not written
-_ZEROS = bytes(HOLE_SIZE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,108 +22,53 @@ class Converted:
     written: int
 
 
-def convert_to_raw(disk: VirtualDisk, out_path: str | os.PathLike[str], progress: Progress = SILENT) -> Converted:
-    """Write the bytes of ``disk`` to a new sparse file.
+def convert_image(
+    disk: VirtualDisk,
+    out: str | os.PathLike[str],
+    *,
+    format: Format,  # noqa: A002  # the word that everybody uses
+    kind: Kind,
+    block_size: int | None = None,
+    store: HostStore = OS_STORE,
+    progress: Progress = SILENT,
+) -> Converted:
+    """Write the bytes of ``disk`` to a new image; a pending log goes into it as replayed.
 
-    The file gets its name when it is whole; until then it is ``.NAME.….partial`` beside it, and it is removed where
-    the work fails or is interrupted.
+    The file gets its name when it is whole and on stable storage; where the work fails or is interrupted it is
+    removed. The sector size stays, and from VHDX to VHDX the identity that the guest sees.
+
+    Args:
+        disk: what is to be read, with its whole chain.
+        out: the new file.
+        format: that of the new file.
+        kind: a raw image is fixed.
+        block_size: in bytes; by default that of ``disk`` where the format stays, else 32 MiB for VHDX, 2 MiB for VHD.
+        store: through which the file is made.
+        progress: is told the bytes of the disk.
 
     Raises:
         RefusedError: ``output-is-input`` and ``output-exists``.
+        UsageError: ``output-format``, ``vhd-sector-size``, ``vhdx-create-invalid``, ``vhd-create-invalid``,
+            ``raw-is-flat``.
         OutputError: ``cannot-write``.
         DamagedError: where the disk can't be read.
     """
-    target = Path(out_path)
-    _refuse_existing(disk, target)
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
-    progress.start("convert", disk.size)
-    try:
-        written = _write(disk, partial, progress)
-        _give_name(partial, target)
-    except OSError as error:
-        raise OutputError(
-            "cannot-write",
-            f"can't write the output: {error.strerror}",
-            path=str(target),
-            hint="Check the folder's rights and its free space.",
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
-        progress.finish()
-    return Converted(str(target), disk.size, written)
-
-
-def _refuse_existing(disk: VirtualDisk, target: Path) -> None:
-    for file in disk.files:
+    path = os.fspath(out)
+    refuse_existing(path, [file.path for file in disk.files])
+    refuse_other_name(path, format, hint="Name the file after its format, or name another format.")
+    with NewFile(path, "convert", store) as new:
+        writer = standalone_writer(new.file, shape_like(disk, format, kind, block_size))
+        progress.start("convert", disk.size)
         try:
-            same = target.samefile(file.path)
-        except OSError:
-            continue
-        if same:
-            raise RefusedError(
-                "output-is-input",
-                "the output is a file of the disk that is to be converted",
-                path=str(target),
-                hint="Name another output.",
-            )
-    if os.path.lexists(target):
-        raise RefusedError(
-            "output-exists",
-            "the output is there already",
-            path=str(target),
-            hint="Remove it first, or name another output.",
-        )
+            end = fill(writer, disk, data_ranges(disk), progress)
+            progress.advance(disk.size - end)
+            size = writer.finish()
+        finally:
+            progress.finish()
+        new.publish()
+    return Converted(path, size, writer.bytes_written)
 
 
-def _write(disk: VirtualDisk, partial: Path, progress: Progress) -> int:
-    written = 0
-    buffer = bytearray(PIECE_SIZE)
-    view = memoryview(buffer)
-    with partial.open("xb", buffering=0) as file:
-        for extent in disk.extents():
-            if extent.kind != "data":
-                progress.advance(extent.length)
-                continue
-            offset, end = extent.offset, extent.offset + extent.length
-            while offset < end:
-                got = disk.read_into(offset, view[: min(PIECE_SIZE - offset % HOLE_SIZE, end - offset)])
-                for start, stop in _written_parts(buffer, got):
-                    file.seek(offset + start)
-                    _write_all(file.fileno(), view[start:stop])
-                    written += stop - start
-                offset += got
-                progress.advance(got)
-        file.truncate(disk.size)
-        os.fsync(file.fileno())
-    return written
-
-
-def _written_parts(buffer: bytearray, length: int) -> list[tuple[int, int]]:
-    """The parts of a piece that are not runs of zeros."""
-    parts: list[tuple[int, int]] = []
-    for start in range(0, length, HOLE_SIZE):
-        stop = min(start + HOLE_SIZE, length)
-        if buffer.startswith(_ZEROS[: stop - start], start, stop):
-            continue
-        if parts and parts[-1][1] == start:
-            parts[-1] = parts[-1][0], stop
-        else:
-            parts.append((start, stop))
-    return parts
-
-
-def _write_all(descriptor: int, data: memoryview) -> None:
-    while data:
-        data = data[os.write(descriptor, data) :]
-
-
-def _give_name(partial: Path, target: Path) -> None:
-    """Rename without replacing a file that appeared meanwhile."""
-    try:
-        os.link(partial, target)
-    except FileExistsError as error:
-        raise RefusedError("output-exists", "the output has appeared meanwhile", path=str(target)) from error
-    except OSError:  # a file system without hard links
-        if os.path.lexists(target):
-            raise RefusedError("output-exists", "the output has appeared meanwhile", path=str(target)) from None
-        partial.rename(target)
+def convert_to_raw(disk: VirtualDisk, out_path: str | os.PathLike[str], progress: Progress = SILENT) -> Converted:
+    """Write the bytes of ``disk`` to a new sparse raw file: :func:`convert_image` for raw. Raises the same."""
+    return convert_image(disk, out_path, format="raw", kind="fixed", progress=progress)

@@ -92,7 +92,7 @@ class LayerInfo:
     identity: str | None
     linkage: tuple[str, ...]
     locators: tuple[ParentLocator, ...]
-    log: str | None  # VHDX: "clean" | "replayed"; None where the format has no log
+    log: str | None  # VHDX: "clean" | "replayed"; others "replayed" while a journal of ours is pending, else None
     creator: str | None
     problems: tuple[Problem, ...]
 

@@ -13,12 +13,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from pathlib import Path
 from typing import Final, Protocol
 
 from vhdtool.errors import InputError, OutputError, RefusedError
 
 COPY_PIECE: Final = 1 << 20
+_NO_FOLDER_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # network file systems that don't know it for folders
 FICLONE: Final = 0x40049409
 """Linux, include/uapi/linux/fs.h: ``_IOW(0x94, 9, int)``, make this file share all extents of another."""
 
@@ -77,6 +79,12 @@ class HostStore(Protocol):
     def remove(self, path: str) -> None:
         """Remove a file, where it exists."""
 
+    def copy_facts(self, old: str, new: str) -> None:
+        """Give the file ``new`` the mode, and where it can be had the owner and extended attributes, of ``old``.
+
+        Times stay: the file was written just now. What the host does not permit is passed over.
+        """
+
     def flush_folder(self, path: str) -> None:
         """Return when renames and removals in the folder of the file ``path`` are on stable storage."""
 
@@ -93,6 +101,22 @@ def _cannot_write(error: OSError, path: str, what: str = "write the file") -> Ou
     )
 
 
+def _flush(descriptor: int) -> None:
+    try:
+        import fcntl  # noqa: PLC0415  # absent on Windows
+    except ImportError:
+        os.fsync(descriptor)
+        return
+    full = getattr(fcntl, "F_FULLFSYNC", None)
+    if full is None:
+        os.fsync(descriptor)
+        return
+    try:
+        fcntl.fcntl(descriptor, full)  # macOS: fsync leaves the bytes in the drive's cache
+    except OSError:  # a file system that does not know it
+        os.fsync(descriptor)
+
+
 class OsFile:
     """A :class:`HostFile` of the operating system. Only :class:`OsStore` makes one."""
 
@@ -107,8 +131,8 @@ class OsFile:
 
     @property
     def size(self) -> int:
-        """Its length now."""
-        return os.fstat(self._fd).st_size
+        """Its length now, also of a block device, of which ``fstat`` says 0."""
+        return os.lseek(self._fd, 0, os.SEEK_END)
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """As :meth:`HostFile.read_into`."""
@@ -211,7 +235,7 @@ class OsFile:
     def flush(self) -> None:
         """As :meth:`HostFile.flush`. Raises :class:`OutputError` ``cannot-write``."""
         try:
-            os.fsync(self._fd)
+            _flush(self._fd)
         except OSError as error:
             raise _cannot_write(error, self.path, "flush the file") from error
 
@@ -258,8 +282,11 @@ class OsStore:
             raise _cannot_write(error, new, "give the file its name") from error
 
     def give_name(self, old: str, new: str) -> None:
-        """As :meth:`HostStore.give_name`: a hard link keeps a file that appeared meanwhile from being replaced."""
+        """As :meth:`HostStore.give_name`, also for a file that appears meanwhile. Raises also ``cannot-write``."""
         try:
+            if os.name == "nt":
+                Path(old).rename(new)  # fails where the name is taken, unlike on other systems
+                return
             os.link(old, new)
         except FileExistsError as error:
             raise _file_exists(new) from error
@@ -268,7 +295,8 @@ class OsStore:
                 raise _file_exists(new) from None
             self.rename(old, new)
             return
-        self.remove(old)
+        with contextlib.suppress(OutputError):  # the file has its name: that the old one stays as well harms nothing
+            self.remove(old)
 
     def remove(self, path: str) -> None:
         """As :meth:`HostStore.remove`. Raises :class:`OutputError` ``cannot-write``."""
@@ -276,6 +304,21 @@ class OsStore:
             Path(path).unlink(missing_ok=True)
         except OSError as error:
             raise _cannot_write(error, path, "remove the file") from error
+
+    def copy_facts(self, old: str, new: str) -> None:
+        """As :meth:`HostStore.copy_facts`. The owner goes first, because a change of it takes bits from the mode."""
+        with contextlib.suppress(OSError):
+            facts = Path(old).stat()
+            if hasattr(os, "chown"):
+                for owner, group in ((-1, facts.st_gid), (facts.st_uid, -1)):
+                    with contextlib.suppress(OSError):
+                        os.chown(new, owner, group)
+            Path(new).chmod(stat.S_IMODE(facts.st_mode))
+        if hasattr(os, "listxattr"):
+            with contextlib.suppress(OSError):
+                for name in os.listxattr(old):
+                    with contextlib.suppress(OSError):
+                        os.setxattr(new, name, os.getxattr(old, name))
 
     def flush_folder(self, path: str) -> None:
         """As :meth:`HostStore.flush_folder`; Windows has no such call and writes its metadata in order."""
@@ -286,22 +329,24 @@ class OsStore:
         except OSError as error:
             raise _cannot_write(error, path, "open the folder") from error
         try:
-            with contextlib.suppress(OSError):  # some network file systems refuse it for folders
-                os.fsync(descriptor)
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in _NO_FOLDER_FLUSH:
+                raise _cannot_write(error, path, "flush the folder") from error
         finally:
             os.close(descriptor)
 
     def free_space(self, path: str) -> int | None:
         """As :meth:`HostStore.free_space`."""
-        if not hasattr(os, "statvfs"):
+        try:
+            if hasattr(os, "statvfs"):
+                facts = os.statvfs(Path(path).parent)
+                return facts.f_bavail * facts.f_frsize
             import shutil  # noqa: PLC0415  # Windows only
 
             return shutil.disk_usage(Path(path).parent).free
-        try:
-            facts = os.statvfs(Path(path).parent)
         except OSError:
             return None
-        return facts.f_bavail * facts.f_frsize
 
 
 def _file_exists(path: str) -> RefusedError:

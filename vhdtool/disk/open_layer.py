@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vhdtool.disk.device import FileDevice, Layer
+from vhdtool.disk.journal_found import with_journal
 from vhdtool.disk.left_over_footer import left_over_footer
 from vhdtool.disk.raw import open_raw
 from vhdtool.disk.vhd import looks_like_vhd, open_vhd
@@ -25,16 +26,18 @@ class OpenedLayer:
 def open_layer(file: FileDevice) -> OpenedLayer:
     """Open a file by what it holds; its name does not matter. Where that fails, ``file`` is closed.
 
-    Raises what :func:`open_vhdx`, :func:`open_vhd` and :func:`open_raw` raise.
+    A fixed VHD or raw image with a pending journal beside it is read as the journal leaves it. Raises what
+    :func:`open_vhdx`, :func:`open_vhd`, :func:`open_raw` and :func:`with_journal` raise.
     """
     try:
         if looks_like_vhdx(file):
             return OpenedLayer(open_vhdx(file), file)
+        file, journal = with_journal(file)
         if looks_like_vhd(file):
             if (volume_end := left_over_footer(file)) is not None:
-                return OpenedLayer(open_raw(file, left_over=volume_end), file)
-            return OpenedLayer(open_vhd(file), file)
-        return OpenedLayer(open_raw(file), file)
+                return OpenedLayer(open_raw(file, left_over=volume_end, journal=journal), file)
+            return OpenedLayer(open_vhd(file, journal=journal), file)
+        return OpenedLayer(open_raw(file, journal=journal), file)
     except BaseException:
         file.close()
         raise

@@ -1,15 +1,16 @@
 """A copy-on-write view of a disk: writes go to a spool file, the disk below is never touched.
 
 Each MiB of the disk that is written has its own MiB in the spool (an unnamed temporary file, sparse where the host
-has holes) and one bit for each page of 4 KiB, so the memory needed is about 200 bytes for each MiB that is touched,
-whatever is written into it: 10 GiB of changes need some 2 MB.
+has holes), one bit for each page of 4 KiB that was written, and, once it was asked for, one bit for each sector that
+differs. So the memory needed is at most 800 bytes for each MiB that is touched, whatever is written into it: 10 GiB
+of changes need 8 MB.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, Self
 
 from vhdtool.disk.chain import VirtualDisk
@@ -36,6 +37,7 @@ class Overlay:
         self._spool: int | None = None
         self._slots: dict[int, int] = {}  # MiB of the disk -> MiB of the spool
         self._written: dict[int, int] = {}  # MiB of the disk -> bit for each page
+        self._differing: dict[int, int] = {}  # MiB of the disk -> bit for each sector, where it is known
 
     def __enter__(self) -> Self:
         """Give the overlay itself."""
@@ -52,6 +54,7 @@ class Overlay:
             self._spool = None
         self._slots.clear()
         self._written.clear()
+        self._differing.clear()
 
     @property
     def size(self) -> int:
@@ -111,28 +114,41 @@ class Overlay:
 
     def written(self) -> Iterator[tuple[int, int]]:
         """Ranges ``(offset, length)`` of whole pages that were written to, in order and apart."""
-        yield from _merged((start, stop - start) for start, stop in self._written_pages())
+        yield from merged((start, stop - start) for start, stop in self._written_pages())
 
     def changed(self) -> Iterator[tuple[int, int]]:
-        """As :meth:`vhdtool.disk.changes.Changes.changed`: what was written and is not what the disk had before."""
-        yield from _merged(self._different())
+        """As :meth:`vhdtool.disk.changes.Changes.changed`: what was written and is not what the disk had before.
+
+        Each MiB is compared once and then known until it is written again, so the answer stays the same while a
+        commit in place changes the disk below.
+        """
+        sector = self._sector_size
+        yield from merged(
+            (slot * SLOT + start * sector, (stop - start) * sector)
+            for slot in sorted(self._written)
+            for start, stop in bit_runs(self._difference(slot), SLOT // sector)
+        )
 
     def _written_pages(self) -> Iterator[tuple[int, int]]:
         for slot in sorted(self._written):
-            for start, stop in _bit_runs(self._written[slot], 0, _PAGES, wanted=True):
-                yield slot * SLOT + start * PAGE, min(slot * SLOT + stop * PAGE, self._size)
+            yield from self._pages_of(slot)
 
-    def _different(self) -> Iterator[tuple[int, int]]:
-        sector = self._sector_size
-        for start, stop in self._written_pages():
+    def _pages_of(self, slot: int) -> Iterator[tuple[int, int]]:
+        for start, stop in bit_runs(self._written[slot], _PAGES):
+            yield slot * SLOT + start * PAGE, min(slot * SLOT + stop * PAGE, self._size)
+
+    def _difference(self, slot: int) -> int:
+        known = self._differing.get(slot)
+        if known is not None:
+            return known
+        mask = 0
+        for start, stop in self._pages_of(slot):
             new = bytearray(stop - start)
             self._read_spool(start, memoryview(new))
             old = self.base.read_at(start, stop - start)
-            if new == old:
-                continue
-            for place in range(0, stop - start, sector):
-                if new[place : place + sector] != old[place : place + sector]:
-                    yield start + place, min(sector, stop - start - place)
+            mask |= differing_sectors(new, old, self._sector_size) << (start - slot * SLOT) // self._sector_size
+        self._differing[slot] = mask
+        return mask
 
     def _runs(self, offset: int, end: int) -> Iterator[tuple[int, int, bool]]:
         """Cut a range into pieces that are in the spool and pieces that are not."""
@@ -154,6 +170,7 @@ class Overlay:
 
     def _write_slot(self, slot: int, within: int, data: memoryview) -> None:
         mask = self._written.get(slot, 0)
+        self._differing.pop(slot, None)
         end = within + len(data)
         for page, cut in ((within // PAGE, within % PAGE), ((end - 1) // PAGE, end % PAGE)):
             if cut and not mask >> page & 1:
@@ -179,28 +196,45 @@ class Overlay:
             slot, within = divmod(offset, SLOT)
             length = min(SLOT - within, len(buffer))
             place = self._slots[slot] * SLOT + within
-            if hasattr(os, "preadv"):
-                got = os.preadv(self._spool, [buffer[:length]], place)
-            else:
-                os.lseek(self._spool, place, os.SEEK_SET)
-                data = os.read(self._spool, length)
-                got = len(data)
-                buffer[:got] = data
+            try:
+                got = self._pread(self._spool, buffer[:length], place)
+            except OSError as error:
+                raise _spool_lost(f"can't be read: {error.strerror}") from error
             if got == 0:
-                raise OutputError("spool-lost", "the spool file of the changes was cut off", hint=_SPOOL_HINT)
+                raise _spool_lost("was cut off")
             offset += got
             buffer = buffer[got:]
+
+    if hasattr(os, "preadv"):
+
+        @staticmethod
+        def _pread(descriptor: int, buffer: memoryview, place: int) -> int:
+            return os.preadv(descriptor, [buffer], place)
+
+        @staticmethod
+        def _pwrite(descriptor: int, data: memoryview, place: int) -> int:
+            return os.pwrite(descriptor, data, place)
+
+    else:  # Windows
+
+        @staticmethod
+        def _pread(descriptor: int, buffer: memoryview, place: int) -> int:
+            os.lseek(descriptor, place, os.SEEK_SET)
+            data = os.read(descriptor, len(buffer))
+            buffer[: len(data)] = data
+            return len(data)
+
+        @staticmethod
+        def _pwrite(descriptor: int, data: memoryview, place: int) -> int:
+            os.lseek(descriptor, place, os.SEEK_SET)
+            return os.write(descriptor, data)
 
     def _write_spool(self, place: int, data: memoryview) -> None:
         try:
             if self._spool is None:
                 self._spool = _unnamed_file(self._folder)
             while data:
-                if hasattr(os, "pwrite"):
-                    done = os.pwrite(self._spool, data, place)
-                else:
-                    os.lseek(self._spool, place, os.SEEK_SET)
-                    done = os.write(self._spool, data)
+                done = self._pwrite(self._spool, data, place)
                 place += done
                 data = data[done:]
         except OSError as error:
@@ -213,6 +247,10 @@ class Overlay:
 
 
 _SPOOL_HINT = "Make room there, or name another folder for temporary files (TMPDIR)."
+
+
+def _spool_lost(what: str) -> OutputError:
+    return OutputError("spool-lost", f"the spool file of the changes {what}", hint=_SPOOL_HINT)
 
 
 def _unnamed_file(folder: str | None) -> int:
@@ -233,16 +271,29 @@ def _all_runs(mask: int, first: int, last: int) -> Iterator[tuple[int, int, bool
         position = stop
 
 
-def _bit_runs(mask: int, first: int, last: int, *, wanted: bool) -> Iterator[tuple[int, int]]:
-    return ((start, stop) for start, stop, value in _all_runs(mask, first, last) if value is wanted)
+def bit_runs(mask: int, count: int) -> Iterator[tuple[int, int]]:
+    """Runs ``(first, past the last)`` of the bits of ``mask`` that are set, below ``count``."""
+    return ((start, stop) for start, stop, value in _all_runs(mask, 0, count) if value)
 
 
-def _merged(ranges: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Join ranges that touch."""
+def differing_sectors(new: bytes | bytearray, old: bytes | bytearray, sector: int) -> int:
+    """A bit for each sector in which two runs of bytes of one length differ, the first sector's the lowest."""
+    if new == old:
+        return 0
+    mask = 0
+    one, other = memoryview(new), memoryview(old)
+    for number, place in enumerate(range(0, len(new), sector)):
+        if one[place : place + sector] != other[place : place + sector]:
+            mask |= 1 << number
+    return mask
+
+
+def merged(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Join ranges ``(offset, length)``, given in order, that touch or overlap."""
     kept: tuple[int, int] | None = None
     for offset, length in ranges:
-        if kept is not None and kept[0] + kept[1] == offset:
-            kept = kept[0], kept[1] + length
+        if kept is not None and offset <= kept[0] + kept[1]:
+            kept = kept[0], max(kept[1], offset + length - kept[0])
             continue
         if kept is not None:
             yield kept

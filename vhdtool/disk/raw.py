@@ -11,6 +11,7 @@ from pathlib import PureWindowsPath
 
 from vhdtool.disk import vhd_format, vhdx_format
 from vhdtool.disk.device import FileDevice, LayerInfo, Origin, Run
+from vhdtool.disk.journal_found import JOURNAL_PENDING
 from vhdtool.errors import DamagedError, InputError, Problem, UnsupportedError
 
 SECTOR_SIZE = 512
@@ -50,10 +51,11 @@ _APPLE_DISK_IMAGE = b"koly"  # in the last sector
 _START_SIZE = 512
 
 
-def open_raw(file: FileDevice, *, left_over: int | None = None) -> RawLayer:
+def open_raw(file: FileDevice, *, left_over: int | None = None, journal: Problem | None = None) -> RawLayer:
     """Open a raw image. Closing the layer closes ``file``; where opening fails, ``file`` stays open.
 
     ``left_over``: where the footer of another disk starts, with which the file ends; the disk ends there.
+    ``journal``: what there is to tell of a journal beside the image, which ``file`` honours where it is pending.
 
     Raises :class:`InputError` ``not-a-disk``; :class:`UnsupportedError` ``other-format`` for a file of another kind;
     :class:`DamagedError` ``vhdx-signature-damaged``, ``vhd-footer-damaged`` for what is left of those formats.
@@ -78,6 +80,8 @@ def open_raw(file: FileDevice, *, left_over: int | None = None) -> RawLayer:
             "the file ends with the footer of a longer fixed VHD; it is read as the raw volume that it starts with"
         )
         problems = (Problem("vhd-footer-left-over", message, file.path, left_over),)
+    if journal is not None:
+        problems = (*problems, journal)
     return RawLayer(file, problems, file.size if left_over is None else left_over)
 
 
@@ -99,7 +103,7 @@ class RawLayer:
             identity=None,
             linkage=(),
             locators=(),
-            log=None,
+            log="replayed" if any(problem.code == JOURNAL_PENDING for problem in problems) else None,
             creator=None,
             problems=problems,
         )

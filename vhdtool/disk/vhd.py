@@ -23,9 +23,11 @@ from datetime import datetime
 from vhdtool.bytesource import read_exactly
 from vhdtool.disk import vhd_format as fmt
 from vhdtool.disk.device import FileDevice, LayerInfo, Origin, ParentLocator, Run
+from vhdtool.disk.journal_found import JOURNAL_PENDING
 from vhdtool.disk.vhd_bat import VhdBat
 from vhdtool.disk.vhd_footer import Footers, looks_like_vhd, read_footers
 from vhdtool.disk.vhd_header import DynamicHeader, read_header, read_parent_locators
+from vhdtool.disk.vhd_move import MoveRecord, find_record
 from vhdtool.disk.vhd_space import VhdBlockSpace
 from vhdtool.disk.vhdx_bitmap import runs_of
 from vhdtool.errors import DamagedError, Problem
@@ -43,8 +45,10 @@ _BITMAP_CACHE_COUNT = 4096
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # a VHD counts bits from the most significant
 
 
-def open_vhd(file: FileDevice) -> VhdLayer:
+def open_vhd(file: FileDevice, *, journal: Problem | None = None) -> VhdLayer:
     """Open a VHD. Closing the layer closes ``file``; where opening fails, ``file`` stays open.
+
+    ``journal``: what there is to tell of a journal beside the image, which ``file`` honours where it is pending.
 
     Raises :class:`DamagedError` ``vhd-footer-damaged``, ``vhd-size-invalid``, ``vhd-file-truncated``,
     ``vhd-header-damaged``, ``vhd-block-size-invalid``, ``vhd-bat-too-small``, ``vhd-bat-location``,
@@ -52,10 +56,15 @@ def open_vhd(file: FileDevice) -> VhdLayer:
     """
     footers = read_footers(file, path=file.path)
     if footers.footer.disk_type == fmt.DiskType.FIXED:
-        return VhdLayer(file, footers, None, (), _fixed_problems(file, footers))
+        told = [] if journal is None else [journal]
+        return VhdLayer(file, footers, None, (), [*_fixed_problems(file, footers), *told])
     header = read_header(file, footers.footer, path=file.path)
     bat = _open_bat(file, footers, header)
-    problems: list[Problem] = []
+    problems: list[Problem] = [] if journal is None else [journal]
+    unfinished = _unfinished(file, footers, header, bat)
+    if unfinished is not None:
+        message = "a change to the image was interrupted; the disk is whole, and vhdtool recover clears up"
+        problems.append(Problem("vhd-commit-unfinished", message, file.path, unfinished.offset))
     if not header.checksum_right:
         message = "the dynamic disk header has a wrong checksum; what it says agrees with footer and table and is used"
         problems.append(Problem("vhd-header-checksum-bad", message, file.path, header.offset))
@@ -63,7 +72,7 @@ def open_vhd(file: FileDevice) -> VhdLayer:
     if footers.footer.disk_type == fmt.DiskType.DIFFERENCING:
         locators, survived = read_parent_locators(file, header, path=file.path)
         problems += survived
-    return VhdLayer(file, footers, (header, bat), locators, problems)
+    return VhdLayer(file, footers, (header, bat), locators, problems, unfinished=unfinished)
 
 
 class VhdLayer:
@@ -76,12 +85,15 @@ class VhdLayer:
         dynamic: tuple[DynamicHeader, VhdBat] | None,
         locators: tuple[ParentLocator, ...],
         problems: list[Problem],
+        *,
+        unfinished: MoveRecord | None = None,
     ) -> None:
         footer = footers.footer
         header, bat = dynamic if dynamic is not None else (None, None)
         self.footers = footers
         self.header = header
         self.bat = bat
+        self.unfinished = unfinished  # what an interrupted commit in place has left
         self._file = file
         self._size = footer.current_size
         self._block_size = header.block_size if header is not None else 0
@@ -102,7 +114,7 @@ class VhdLayer:
             identity=str(footer.unique_id),
             linkage=(str(header.parent_id),) if header and footer.disk_type == fmt.DiskType.DIFFERENCING else (),
             locators=locators,
-            log=None,
+            log="replayed" if any(problem.code == JOURNAL_PENDING for problem in problems) else None,
             creator=footer.creator,
             problems=(*footers.problems, *problems),
         )
@@ -298,6 +310,20 @@ def _open_bat(file: FileDevice, footers: Footers, header: DynamicHeader) -> VhdB
             hint=fmt.RESTORE_HINT,
         )
     return bat
+
+
+def _unfinished(file: FileDevice, footers: Footers, header: DynamicHeader, bat: VhdBat) -> MoveRecord | None:
+    """The record of an interrupted commit; ``None`` where it is a block's content that looks like one."""
+    record = find_record(file, footers.data_end, footers.footer.unique_id)
+    if record is None or record.header_offset != header.offset or record.table_size != bat.length:
+        return None
+    if bat.offset not in {record.home_table, record.moved_table}:
+        return None
+    bitmap, size = fmt.bitmap_size(header.block_size), footers.footer.current_size
+    for block, place in bat.entries():
+        if place + bitmap + min(header.block_size, size - block * header.block_size) > record.offset:
+            return None
+    return record
 
 
 def _fixed_problems(file: FileDevice, footers: Footers) -> list[Problem]:

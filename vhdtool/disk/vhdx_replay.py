@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 
 from vhdtool.disk.device import FileDevice, cut_off
 from vhdtool.disk.vhdx_format import LOG_SECTOR_SIZE
+from vhdtool.disk.vhdx_log_entry import DataWrite, LogWrite, ZeroWrite
 
 
 class Overlay:
@@ -77,6 +79,13 @@ class ReplayedFile:
     def size(self) -> int:
         """Length in bytes once the log is replayed."""
         return self._size
+
+    def writes(self) -> Iterator[LogWrite]:
+        """What makes the file what this is, to be written in this order; of what was written twice only the last."""
+        for start, end in self._cleared:
+            yield ZeroWrite(start, end - start)
+        for offset in self._offsets:
+            yield DataWrite(offset, self._sectors[offset])
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """Fill ``buffer`` from ``offset``; return the bytes filled, fewer only at the end."""

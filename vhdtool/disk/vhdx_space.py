@@ -7,8 +7,14 @@ from bisect import bisect_left
 from collections.abc import Iterable
 
 _UNIT_SHIFT = 20
+_UNIT = 1 << _UNIT_SHIFT
 _PAGE_UNITS = 1024
 _EMPTY = array("I", bytes(4 * _PAGE_UNITS))
+
+
+def whole_mib(size: int) -> int:
+    """A size filled up to whole MiB: everything after the header section starts at one."""
+    return -(-size // _UNIT) * _UNIT
 
 
 class ReservedSpace:

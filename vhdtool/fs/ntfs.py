@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import construct as c
 
@@ -56,7 +57,7 @@ CACHED_DIRECTORIES = 32
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """What a path leads to: the names as the volume spells them, and the record."""
 
     parts: tuple[str, ...]
@@ -64,6 +65,7 @@ class _Place:
 
     @property
     def path(self) -> str:
+        """The path as the volume spells it."""
         return join_path(self.parts)
 
 
@@ -114,10 +116,22 @@ class NtfsFilesystem:
 
         Raises :class:`DamagedError` where the volume record does not have them.
         """
+        return int(self._volume_facts().flags)
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """The version of NTFS: 3.1 since Windows XP, 3.0 of Windows 2000, 1.2 of NT 4.
+
+        Raises :class:`DamagedError` where the volume record does not have it.
+        """
+        facts = self._volume_facts()
+        return int(facts.major), int(facts.minor)
+
+    def _volume_facts(self) -> Any:
         value = self.mft.record(VOLUME_RECORD).value(VOLUME_INFORMATION)
         if value is None or len(value) < VOLUME_FACTS.sizeof():
             raise damaged("the volume record has no flags", "$Volume")
-        return int(VOLUME_FACTS.parse(value).flags)
+        return VOLUME_FACTS.parse(value)
 
     def stat(self, path: str) -> FileStat | None:
         """Facts of what ``path`` names, itself and not what it links to; ``None`` when there is nothing.
@@ -129,8 +143,8 @@ class NtfsFilesystem:
             return None
         record = place.record
         name = place.parts[-1] if place.parts else ""
-        facts = self._standard_facts(record)
-        reparse = self._reparse(record, place.path)
+        facts = self.standard_facts(record)
+        reparse = self.reparse_of(place)
         target = self._link_text(reparse, place.path)
         pieces = record.find(DATA)
         linked = reparse is not None and reparse.is_link
@@ -174,7 +188,7 @@ class NtfsFilesystem:
         record = place.record
         if record.is_directory:
             raise NotFoundError("is-a-directory", "this is a directory", path=place.path)
-        reparse = self._reparse(record, place.path)
+        reparse = self.reparse_of(place)
         pieces = record.find(DATA)
         if pieces and pieces[0].flags & ENCRYPTED:
             raise UnsupportedError(
@@ -190,14 +204,27 @@ class NtfsFilesystem:
                 raise damaged("the file's compressed stream is missing", place.path, expected=WOF_STREAM)
             return WofFile(place.path, stored, pieces[0].size if pieces else 0, algorithm)
         if reparse is not None:
-            check_plain(reparse.tag, self._standard_facts(record)[1], place.path)
+            check_plain(reparse.tag, self.standard_facts(record)[1], place.path)
         stream = self.mft.open(pieces, place.path) if pieces else ResidentStream(b"")
         return NtfsFile(place.path, stream)
 
-    def _resolve(self, path: str, *, follow_last: bool) -> _Place | None:
+    def candidates(self, place: Place, name: str) -> Sequence[Place]:
+        """What a directory holds under ``name``, without regard to case; several only in odd (POSIX) directories.
+
+        Links are not followed. Empty too where ``place`` is no directory.
+        """
+        entries = self._directory(place.record).find_all(name) if place.record.is_directory else ()
+        return [Place((*place.parts, entry.name), self._entered(entry, place)) for entry in entries]
+
+    @property
+    def root(self) -> Place:
+        """The root directory."""
+        return Place((), self.mft.record(ROOT_RECORD))
+
+    def _resolve(self, path: str, *, follow_last: bool) -> Place | None:
         """Walk ``path`` from the root; ``None`` where a name is not there."""
         pending = deque(split_path(path))
-        trail = [_Place((), self.mft.record(ROOT_RECORD))]
+        trail = [self.root]
         links = 0
         while pending:
             part = pending.popleft()
@@ -208,7 +235,7 @@ class NtfsFilesystem:
             entry = self._directory(here.record).find(part) if here.record.is_directory else None
             if entry is None:
                 return None
-            place = _Place((*here.parts, entry.name), self._entered(entry, here))
+            place = Place((*here.parts, entry.name), self._entered(entry, here))
             target = self._followed(place) if pending or follow_last else None
             if target is None:
                 trail.append(place)
@@ -221,7 +248,7 @@ class NtfsFilesystem:
             pending.extendleft(reversed(split_path(target.inside or "")))
         return trail[-1]
 
-    def _entered(self, entry: IndexEntry, here: _Place) -> Record:
+    def _entered(self, entry: IndexEntry, here: Place) -> Record:
         """The record that a directory entry leads to, if it knows itself by that name."""
         record = self.mft.record(entry.segment, entry.sequence)
         # With an attribute list the name may be in another record: not looked for, it would cost a read each.
@@ -230,9 +257,9 @@ class NtfsFilesystem:
             raise damaged("a directory entry leads to a file of another name", join_path((*here.parts, entry.name)))
         return record
 
-    def _followed(self, place: _Place) -> LinkTarget | None:
+    def _followed(self, place: Place) -> LinkTarget | None:
         """Where a link leads on; ``None`` for what is no link."""
-        reparse = self._reparse(place.record, place.path)
+        reparse = self.reparse_of(place)
         if reparse is None or not reparse.is_link:
             return None
         target = link_target(reparse, place.path)
@@ -265,7 +292,7 @@ class NtfsFilesystem:
             self._upcase = UpCase(stream)
         return self._upcase
 
-    def _listed(self, entry: IndexEntry, place: _Place) -> FileStat:
+    def _listed(self, entry: IndexEntry, place: Place) -> FileStat:
         name = entry.name
         directory = bool(entry.attributes & IS_DIRECTORY)
         kind, target, reparse = ("directory" if directory else "file"), None, None
@@ -293,14 +320,14 @@ class NtfsFilesystem:
             return entry.size  # reading the file tells what is wrong with its record
         return pieces[0].size if pieces else 0
 
-    def _listed_target(self, entry: IndexEntry, place: _Place) -> str | None:
-        path = join_path((*place.parts, entry.name))
+    def _listed_target(self, entry: IndexEntry, place: Place) -> str | None:
         try:
-            return self._link_text(self._reparse(self.mft.record(entry.segment, entry.sequence), path), path)
+            linked = Place((*place.parts, entry.name), self.mft.record(entry.segment, entry.sequence))
+            return self._link_text(self.reparse_of(linked), linked.path)
         except VhdtoolError:
             return None  # a damaged link is still an entry of this directory; stat() tells what is wrong with it
 
-    def _standard_facts(self, record: Record) -> tuple[int, int]:
+    def standard_facts(self, record: Record) -> tuple[int, int]:
         """When it was modified (FILETIME) and the file attributes; zeros where the record does not say."""
         value = record.value(STANDARD_INFORMATION)
         if value is None or len(value) < STANDARD_FACTS.sizeof():
@@ -308,9 +335,10 @@ class NtfsFilesystem:
         facts = STANDARD_FACTS.parse(value)
         return facts.modified, facts.attributes
 
-    def _reparse(self, record: Record, path: str) -> Reparse | None:
-        value = record.value(REPARSE_POINT, limit=MAX_SIZE)
-        return None if value is None else parse_reparse(value, path)
+    def reparse_of(self, place: Place) -> Reparse | None:
+        """The reparse point of a file or directory; ``None`` where it has none."""
+        value = place.record.value(REPARSE_POINT, limit=MAX_SIZE)
+        return None if value is None else parse_reparse(value, place.path)
 
     def _link_text(self, reparse: Reparse | None, path: str) -> str | None:
         target = link_target(reparse, path) if reparse is not None and reparse.is_link else None

@@ -188,6 +188,14 @@ class Directory:
     def find(self, name: str) -> IndexEntry | None:
         """Look ``name`` up, without regard to case; of several (POSIX names) the one spelled alike wins.
 
+        Raises as :meth:`find_all`.
+        """
+        found = self.find_all(name)
+        return found[0] if found else None
+
+    def find_all(self, name: str) -> list[IndexEntry]:
+        """Return the entries with this name, without regard to case, the one that is spelled alike first.
+
         Descends the tree; where the tree contradicts itself, all blocks of the directory are searched instead.
         That a name is not there is believed, in a directory of up to 256 KiB, only when the tree reaches every
         block in use. Raises :class:`DamagedError` where a name is not found and the directory is damaged.
@@ -204,7 +212,7 @@ class Directory:
             if not matches:
                 raise error from None
         matches.sort(key=lambda entry: entry.units != units)
-        return matches[0] if matches else None
+        return matches
 
     def entries(self) -> Iterator[IndexEntry]:
         """Yield all names in the tree's order, those of the DOS namespace among them.

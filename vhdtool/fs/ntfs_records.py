@@ -29,7 +29,8 @@ INDEX_ALLOCATION = 0xA0
 BITMAP = 0xB0
 REPARSE_POINT = 0xC0
 
-MFT_RECORD, LOGFILE_RECORD, VOLUME_RECORD, ROOT_RECORD, UPCASE_RECORD = 0, 2, 3, 5, 10
+MFT_RECORD, MIRROR_RECORD, LOGFILE_RECORD, VOLUME_RECORD, ROOT_RECORD, BITMAP_RECORD = 0, 1, 2, 3, 5, 6
+UPCASE_RECORD = 10
 FIRST_USER_RECORD = 24  # those before are the file system's own files
 
 COMPRESSED, ENCRYPTED, SPARSE = 0x00FF, 0x4000, 0x8000  # attribute flags
@@ -61,13 +62,14 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """What the boot sector says. Sizes in bytes."""
+    """What the boot sector says. Sizes in bytes; ``size`` is that of all sectors, without the boot sector's copy."""
 
     cluster_size: int
     record_size: int
     clusters: int
     mft_cluster: int
     mirror_cluster: int
+    size: int
 
 
 class Record:
@@ -77,6 +79,7 @@ class Record:
         self._mft = mft
         self.segment = segment
         self.sequence = int(header.SequenceNumber)
+        self.links = int(header.ReferenceCount)  # as the record counts its names, those of the DOS namespace too
         self.is_directory = bool(header.Flags & 2)
         self.attributes = tuple(attributes)
         self._found: dict[tuple[int, str], tuple[Attribute, ...]] = {}
@@ -325,11 +328,12 @@ def _geometry(boot: Any) -> Geometry:
         and cluster_size in [1 << shift for shift in range(8, 22)]
         and record_size in (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
     )
-    clusters = int(sector.NumberSectors) * sector_size // cluster_size if sound else 0
+    size = int(sector.NumberSectors) * sector_size
+    clusters = size // cluster_size if sound else 0
     if not sound or clusters <= 0 or sector.MftStartLcn >= clusters:
         raise damaged(
             "the boot sector says impossible sizes",
             "$Boot",
             found=f"sectors of {sector_size}, clusters of {cluster_size}, MFT records of {record_size} bytes",
         )
-    return Geometry(cluster_size, record_size, clusters, int(sector.MftStartLcn), int(sector.Mft2StartLcn))
+    return Geometry(cluster_size, record_size, clusters, int(sector.MftStartLcn), int(sector.Mft2StartLcn), size)

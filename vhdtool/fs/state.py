@@ -12,14 +12,22 @@ from vhdtool.disk.device import BlockDevice
 from vhdtool.errors import NotFoundError, UnsupportedError
 from vhdtool.fs.base import GuestFilesystem
 from vhdtool.fs.ntfs import NtfsFilesystem
+from vhdtool.fs.ntfs_layout import STRIDE, undo_fixups
 from vhdtool.fs.ntfs_records import LOGFILE_RECORD
 from vhdtool.volume.partitions import Volume
 
 LogState = Literal["empty", "clean", "unclean", "2.0", "damaged"]
+HiberfilState = Literal["absent", "unused", "live", "short", "resuming", "resumed", "unreadable"]
 
 VOLUME_IS_DIRTY = 0x0001
 HIBERFIL = "/hiberfil.sys"
 HIBERFIL_MIN = 4096
+HIBERFIL_MARKS: dict[bytes, HiberfilState] = {
+    b"hibr": "live",
+    b"HIBR": "live",
+    b"RSTR": "resuming",
+    b"wake": "resumed",
+}
 
 # Linux kernel, fs/ntfs3/fslog.c (struct RESTART_HDR, struct RESTART_AREA).
 RESTART_PAGE = c.Struct(
@@ -75,7 +83,7 @@ def read_state(device: BlockDevice, volume: Volume, fs: GuestFilesystem | None) 
 
 
 def log_state(fs: NtfsFilesystem) -> LogState:
-    """Return the state of $LogFile, told by its newer restart page."""
+    """Return the state of $LogFile, told by the newer of its two restart pages; one that is torn is damage."""
     stream = fs.mft.record(LOGFILE_RECORD).stream()
     if stream is None:
         return "damaged"
@@ -84,9 +92,9 @@ def log_state(fs: NtfsFilesystem) -> LogState:
         head = stream.read_at(0, 4096)
         return "empty" if head == b"\xff" * len(head) else "damaged"
     second = _restart_page(stream, first.page.system_page_size) if first.sound else None
-    newer = max((page for page in (first, second) if page is not None and page.sound), key=_lsn, default=None)
-    if newer is None:
+    if not first.sound or (second is not None and not second.sound):
         return "damaged"
+    newer = first if second is None else max(first, second, key=_lsn)
     if newer.page.major_version >= 2:
         return "2.0"
     if newer.page.major_version < 1:
@@ -98,19 +106,27 @@ def log_state(fs: NtfsFilesystem) -> LogState:
 def is_hibernated(fs: GuestFilesystem) -> bool | None:
     """Whether the system on this volume is hibernated, by the first bytes of hiberfil.sys.
 
-    Windows writes ``hibr`` (or ``HIBR``) before it powers off and ``wake`` or ``RSTR`` while and after it resumes;
-    a file of zeros was never used. A file too short to hold a header is taken for hibernated, as ntfs-3g does.
-    ``None`` where the file can't be read.
+    A file too short to hold a header is taken for hibernated, as ntfs-3g does. ``None`` where it can't be read.
+    """
+    state = hiberfil_state(fs)
+    return None if state == "unreadable" else state in ("live", "short")
+
+
+def hiberfil_state(fs: GuestFilesystem) -> HiberfilState:
+    """Return what the first bytes of hiberfil.sys say.
+
+    Windows writes ``hibr`` (or ``HIBR``) before it powers off and ``RSTR`` while and ``wake`` after it resumes
+    (ntfs-3g, libntfs-3g/volume.c, ntfs_volume_check_hiberfile); a file that begins otherwise was never used.
     """
     try:
         hiberfil = fs.open(HIBERFIL)
     except NotFoundError:
-        return False
+        return "absent"
     except UnsupportedError:
-        return None
+        return "unreadable"
     if hiberfil.size < HIBERFIL_MIN:
-        return True
-    return hiberfil.read_at(0, 4) in (b"hibr", b"HIBR")
+        return "short"
+    return HIBERFIL_MARKS.get(hiberfil.read_at(0, 4), "unused")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +140,7 @@ class _Restart:
 
 
 def _lsn(restart: _Restart) -> int:
-    return int(restart.area.current_lsn) if restart.area is not None else -1
+    return int(restart.area.current_lsn)
 
 
 def _restart_page(stream: ByteSource, offset: int) -> _Restart | None:
@@ -132,8 +148,11 @@ def _restart_page(stream: ByteSource, offset: int) -> _Restart | None:
     if len(data) < RESTART_PAGE.sizeof() or data[:4] not in (b"RSTR", b"CHKD"):
         return None
     page = RESTART_PAGE.parse(data)
-    end = page.restart_offset + RESTART_AREA.sizeof()
-    # The area lies in the first sector in full: the fixups, which stand at the sectors' ends, don't touch it.
-    if page.system_page_size not in (4096, 8192, 16384, 32768, 65536) or end > 510:
+    size, end = page.system_page_size, page.restart_offset + RESTART_AREA.sizeof()
+    if size not in (4096, 8192, 16384, 32768, 65536) or end > STRIDE - 2:
         return _Restart(page, None)
-    return _Restart(page, RESTART_AREA.parse(data[page.restart_offset :]))
+    try:
+        whole = undo_fixups(data if size == len(data) else stream.read_at(offset, size))
+    except ValueError:
+        return _Restart(page, None)
+    return _Restart(page, RESTART_AREA.parse(whole[page.restart_offset :]))

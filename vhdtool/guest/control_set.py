@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vhdtool.errors import NotFoundError
 from vhdtool.guest.values import number
 from vhdtool.registry.hive import Hive, Key
 
@@ -46,3 +47,16 @@ def current_control_set(system: Hive) -> ControlSet | None:
                 return ControlSet(chosen, root)
     root = system.key("ControlSet001")
     return None if root is None else ControlSet(1, root)
+
+
+def required_control_set(system: Hive) -> ControlSet:
+    """Find the control set in use. Raises :class:`NotFoundError` ``no-control-set``."""
+    found = current_control_set(system)
+    if found is None:
+        raise NotFoundError(
+            "no-control-set",
+            "the SYSTEM hive has no control set",
+            path=system.path,
+            hint="This is not the hive of an installed Windows: see it with vhdtool reg query IMAGE HKLM\\SYSTEM",
+        )
+    return found

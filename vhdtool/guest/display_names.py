@@ -71,7 +71,7 @@ class DisplayNames:
     def _string(self, file: str, string_id: int) -> str | None:
         key = f"{file.lower()},{string_id}"
         if key not in self._known:
-            self._known[key] = self._look_up(_below_windows(file), string_id)
+            self._known[key] = self._look_up(below_windows(file), string_id)
         return self._known[key]
 
     def _look_up(self, path: str | None, string_id: int) -> str | None:
@@ -132,7 +132,7 @@ def _language_name(lcid: int) -> str | None:
     return None if name is None else name.replace("_", "-")
 
 
-def _below_windows(file: str) -> str | None:
+def below_windows(file: str) -> str | None:
     r"""``%SystemRoot%\system32\icsvc.dll`` as ``system32/icsvc.dll``; ``None`` for a file elsewhere."""
     path = file.strip().strip('"')
     match = _WINDOWS_DIRECTORY.match(path)

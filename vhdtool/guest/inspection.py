@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vhdtool.errors import DamagedError, NotFoundError
-from vhdtool.guest.control_set import ControlSet, current_control_set
+from vhdtool.guest.control_set import ControlSet, current_control_set, required_control_set
 from vhdtool.guest.findings import GuestFacts, guest_findings
 from vhdtool.guest.install_state import install_state, read_image_state, read_setup
 from vhdtool.guest.integration import read_version
@@ -128,12 +128,7 @@ def list_services(
     """
     troubles = Troubles() if troubles is None else troubles
     system = installation.hive("SYSTEM")
-    control_set = current_control_set(system)
-    if control_set is None:
-        raise NotFoundError(
-            "no-control-set", "the SYSTEM hive has no control set", path=system.path,
-            hint="This is not the hive of an installed Windows: see it with vhdtool reg query IMAGE HKLM\\SYSTEM",
-        )  # fmt: skip
+    control_set = required_control_set(system)
     software: Hive | None = None
     with troubles.guard("the SOFTWARE hive"):
         software = installation.optional_hive("SOFTWARE")

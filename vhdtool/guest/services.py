@@ -48,6 +48,9 @@ DEVICE_INTERFACE_ARRIVAL = 1
 FIRST_BUILT_IN = (6, 2)
 """From Windows 8 on the integration services are a part of Windows; a newer package may still replace them."""
 
+DELAYED = "DelayedAutostart"
+"""The value that delays an automatic start; ``Start`` stays 2."""
+
 DEFAULT_CONFIGURATION = 0
 MAX_TRIGGERS = 64
 MAX_SERVICES = 20_000
@@ -95,6 +98,20 @@ def hardware_configuration(system: Hive) -> int:
     return DEFAULT_CONFIGURATION if last is None else last
 
 
+def read_start(key: Key, location: str, configuration: int) -> StartFacts:
+    """Read the key of one service; ``configuration`` is what :func:`hardware_configuration` says."""
+    override = number(key.subkey("StartOverride"), str(configuration))
+    return StartFacts(
+        location=location,
+        start=number(key, "Start"),
+        override=override,
+        override_location=None if override is None else rf"{location}\StartOverride\{configuration}",
+        delayed=number(key, DELAYED) == 1,
+        triggers=tuple(_start_triggers(key)),
+        display_name=text(key, "DisplayName"),
+    )
+
+
 class ServiceReader:
     """Reads the services of one control set.
 
@@ -113,8 +130,8 @@ class ServiceReader:
         self._windows = windows
         self._troubles = troubles
         self._names = DisplayNames(installation, control_set, troubles)
-        self._configuration = str(hardware_configuration(installation.hive("SYSTEM")))
-        self._with_package = self._has_newer_package()
+        self._configuration = hardware_configuration(installation.hive("SYSTEM"))
+        self._with_package = has_newer_package(self._services, windows, troubles)
 
     def services(self) -> tuple[Service, ...]:
         """The integration services."""
@@ -136,7 +153,7 @@ class ServiceReader:
                 row = by_name.get(key.name.upper())
                 if row is not None:
                     found.append(row)
-                elif _is_service(key):
+                elif is_service(key):
                     found.append(self._other(key))
         return tuple(found)
 
@@ -182,30 +199,21 @@ class ServiceReader:
         return _service(shown, naming, facts, None, _judge_unexpected(facts))
 
     def _facts(self, key: Key, location: str) -> StartFacts:
-        override = number(key.subkey("StartOverride"), self._configuration)
-        place = None if override is None else rf"{location}\StartOverride\{self._configuration}"
-        return StartFacts(
-            location=location,
-            start=number(key, "Start"),
-            override=override,
-            override_location=place,
-            delayed=number(key, "DelayedAutoStart") == 1,
-            triggers=tuple(_start_triggers(key)),
-            display_name=text(key, "DisplayName"),
-        )
+        return read_start(key, location, self._configuration)
 
-    def _has_newer_package(self) -> bool:
-        """Whether a guest older than Windows 8 got the integration services of a newer one.
 
-        Those run in svchost.exe, the guest's own in vmicsvc.exe (wvmic.inf 6.3.9600.18398; Windows Server 2008 R2).
-        """
-        if self._windows is None or self._windows >= FIRST_BUILT_IN or self._services is None:
-            return False
-        for component in integration_services():
-            with self._troubles.guard(f"the service {component.name}"):
-                if "svchost" in (text(self._services.subkey(component.name), "ImagePath") or "").lower():
-                    return True
+def has_newer_package(services: Key | None, windows: WindowsVersion | None, troubles: Troubles) -> bool:
+    """Tell whether a guest older than Windows 8 got the integration services of a newer one.
+
+    Those run in svchost.exe, the guest's own in vmicsvc.exe (wvmic.inf 6.3.9600.18398; Windows Server 2008 R2).
+    """
+    if windows is None or windows >= FIRST_BUILT_IN or services is None:
         return False
+    for component in integration_services():
+        with troubles.guard(f"the service {component.name}"):
+            if "svchost" in (text(services.subkey(component.name), "ImagePath") or "").lower():
+                return True
+    return False
 
 
 def start_name_of(expected: ExpectedStart | None) -> StartName | None:
@@ -244,7 +252,8 @@ def _start_triggers(key: Key) -> Iterator[str]:
         yield str(UUID(bytes_le=guid)) if by_device else ""
 
 
-def _is_service(key: Key) -> bool:
+def is_service(key: Key) -> bool:
+    """Tell whether a key below ``Services`` is a service."""
     # performance counters and event sources have keys here too; a service may be nothing but its Start
     return key.value("ImagePath") is not None or key.value("Start") is not None
 

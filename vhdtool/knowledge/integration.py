@@ -39,7 +39,7 @@ class IntegrationComponent:
     """An integration service or driver. GUIDs are in lower case, without braces.
 
     ``offered_from``: first Windows that has it; ``optional``: comes with its device only; ``boots``: a disk behind it
-    is not found at boot without it.
+    is not found at boot without it. ``host_id`` and ``host_name``: what the host calls it (Get-VMIntegrationService).
     """
 
     name: str
@@ -51,6 +51,7 @@ class IntegrationComponent:
     device: str | None
     trigger: str | None
     host_id: str | None
+    host_name: str | None
     source: str
 
     def expected(self, windows: WindowsVersion | None, *, with_package: bool) -> ExpectedStart | None:
@@ -145,6 +146,7 @@ def _component(row: Mapping[str, Any], starts: Sequence[ExpectedStart]) -> Integ
         device=row.get("device"),
         trigger=row.get("trigger"),
         host_id=row.get("host_id"),
+        host_name=row.get("host_name"),
         source=row["source"],
     )
 

@@ -6,6 +6,9 @@ import struct
 from dataclasses import dataclass
 from functools import reduce
 from operator import xor
+from typing import Any
+
+import construct
 
 from vhdtool.layout import offset_of, packed
 from vhdtool.registry.format import (
@@ -78,6 +81,14 @@ def parse_base_block(sector: bytes) -> BaseBlock | None:
     return BaseBlock(primary, secondary, written, major, minor, kind, root, hbins, valid, bytes(sector[:SECTOR_SIZE]))
 
 
+def written_base_block(base: BaseBlock, sequence: int, hbins_size: int, last_written: int) -> BaseBlock:
+    """Return ``base`` as it is after a write that came to its end; all that is not named stays as it was."""
+    fields = BASE_BLOCK.parse(base.sector)
+    fields.primary_sequence = fields.secondary_sequence = sequence
+    fields.hbins_size, fields.last_written = hbins_size, last_written
+    return _sealed(fields)
+
+
 def recovered_base_block(base: BaseBlock, sequence: int, hbins_size: int, flags: int | None) -> BaseBlock:
     """Return ``base`` as it is after recovery: a clean primary of ``hbins_size`` bytes.
 
@@ -88,6 +99,10 @@ def recovered_base_block(base: BaseBlock, sequence: int, hbins_size: int, flags:
     fields.hbins_size, fields.file_type = hbins_size, 0
     if flags is not None:
         fields.flags = fields.flags & ~FLAG_TRANSACTIONS | flags & FLAG_TRANSACTIONS
+    return _sealed(fields)
+
+
+def _sealed(fields: construct.Container[Any]) -> BaseBlock:
     fields.checksum = base_block_checksum(BASE_BLOCK.build(fields))
     made = parse_base_block(BASE_BLOCK.build(fields))
     if made is None:

@@ -47,6 +47,21 @@ class Cells:
         Raises :class:`DamagedError` ``hive-cell-out-of-range``, ``hive-cell-size``, ``hive-cell-free``,
         ``hive-truncated``.
         """
+        page, start, size = self._located(cell)
+        start += _CELL.size
+        end = start + min(size - _CELL.size, most)
+        if end <= PAGE_SIZE:
+            return page[start:end]
+        return self.pages.read_at(BASE_BLOCK_SIZE + cell + _CELL.size, end - start)
+
+    def require(self, cell: int, length: int, what: str) -> None:
+        """Make sure that an allocated cell holds ``length`` bytes, without reading them. Raises as :meth:`read`."""
+        found = self._located(cell)[2] - _CELL.size
+        if found < length:
+            raise self._too_small(cell, length, what, found)
+
+    def _located(self, cell: int) -> tuple[bytes, int, int]:
+        """Return the page that an allocated cell begins in, where in it, and the cell's size with its header."""
         if cell % CELL_ALIGNMENT or cell > self.hbins_size - CELL_ALIGNMENT:
             raise self._out_of_range(cell)
         number, start = divmod(cell + BASE_BLOCK_SIZE, PAGE_SIZE)
@@ -56,19 +71,13 @@ class Cells:
             raise self._bad_size(cell, size)
         if start < _HBIN_SIZE and page.startswith(HBIN_SIGNATURE):
             raise self._out_of_range(cell)
-        start += _CELL.size
-        end = start + min(size - _CELL.size, most)
-        if end <= PAGE_SIZE:
-            return page[start:end]
-        return self.pages.read_at(number * PAGE_SIZE + start, end - start)
+        return page, start, size
 
     def read(self, cell: int, length: int, what: str) -> bytes:
         """Return the first ``length`` bytes of a cell's data. Raises as :meth:`record`, and where it holds fewer."""
         data = self.record(cell, length)
         if len(data) < length:
-            raise self.damaged(
-                "hive-cell-size", f"a cell is too small for {what}", cell, expected=f"{length} bytes", found=len(data)
-            )
+            raise self._too_small(cell, length, what, len(data))
         return data
 
     def claim(self, cell: int, owner: int) -> bool:
@@ -94,6 +103,11 @@ class Cells:
             found = "" if error.found is None else f", found {error.found}"
             wanted = "" if error.expected is None else f", expected {error.expected}"
             self._problems[key] = Problem(error.code, error.message + wanted + found, error.path, error.offset)
+
+    def _too_small(self, cell: int, length: int, what: str, found: int) -> DamagedError:
+        return self.damaged(
+            "hive-cell-size", f"a cell is too small for {what}", cell, expected=f"{length} bytes", found=found
+        )
 
     def _out_of_range(self, cell: int) -> DamagedError:
         return self.damaged(

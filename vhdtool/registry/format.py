@@ -19,6 +19,7 @@ BASE_BLOCK_SIGNATURE = b"regf"
 MAJOR_VERSION = 1
 OLDEST_MINOR_VERSION = 2  # hives of 1.1 (Windows NT 3.1) have other cells
 NEWEST_MINOR_VERSION = 6
+WRITTEN_MINOR_VERSIONS = (3, 4, 5)  # 2 has other rules, and 6 layers of keys that belong to several hives
 FILE_TYPE_PRIMARY = 0
 FILE_TYPES_OLD_LOG = (1, 2)  # 2 up to Windows 2000
 FILE_TYPE_NEW_LOG = 6
@@ -56,13 +57,20 @@ HBIN = Struct(
 # "Cell": negative sizes are allocated
 CELL = Struct("size" / Int32sl)
 CELL_ALIGNMENT = 8
+CELL_ROUNDED = 16384  # larger cells are a power of two (Project Zero, CVE-2022-37988; measured in 1.3 hives)
+HBINS_LIMIT = 0x7FFFF000  # most bytes of hbins: bit 31 of an offset marks what lives in memory only
 
 # "Key node"
 KEY_SIGNATURE = b"nk"
+KEY_HIVE_EXIT = 0x02  # another hive is mounted here
+KEY_HIVE_ENTRY = 0x04  # the root of its hive
+KEY_NO_DELETE = 0x08
+KEY_SYMLINK = 0x10
 KEY_COMPRESSED_NAME = 0x20
 KEY_PREDEFINED_HANDLE = 0x40  # the number of values is a handle, not a number
 KEY_CELL_LIMIT = 0x45C  # most bytes of a key's cell (ReactOS, cmcheck.c)
 KEY_DEPTH_LIMIT = 512  # levels of keys
+KEY_NAME_LIMIT = 255  # UTF-16 code units (Windows, "Registry element size limits")
 KEY_NODE = Struct(
     "signature" / Bytes(2),
     "flags" / Int16ul,
@@ -95,6 +103,9 @@ INDEX_LEAF = b"li"
 FAST_LEAF = b"lf"
 HASH_LEAF = b"lh"
 INDEX_ROOT = b"ri"
+LEAF_LIMITS = {INDEX_LEAF: 1012, FAST_LEAF: 507, HASH_LEAF: 1012}
+"""Most keys of a leaf that we write (ReactOS cmindex.c; Project Zero); readers take more."""
+HASH_LEAF_MINOR_VERSION = 5  # new lists are hash leaves from here on
 SUBKEY_LIST = Struct("signature" / Bytes(2), "count" / Int16ul)
 INDEX_ELEMENT = Struct("cell" / Int32ul)  # li: a key; ri: a leaf
 FAST_ELEMENT = Struct("cell" / Int32ul, "hint" / Bytes(4))
@@ -104,6 +115,7 @@ HASH_ELEMENT = Struct("cell" / Int32ul, "hash" / Int32ul)
 VALUE_ELEMENT = Struct("cell" / Int32ul)
 VALUE_SIGNATURE = b"vk"
 VALUE_COMPRESSED_NAME = 0x01
+VALUE_TOMBSTONE = 0x02  # of a layered key: the value is deleted here
 VALUE_NAME_LIMIT = 32766  # bytes: 16,383 characters (Windows, "Registry element size limits")
 DATA_INLINE = 0x80000000
 KEY_VALUE = Struct(
@@ -132,6 +144,7 @@ BIG_DATA_SIGNATURE = b"db"
 BIG_DATA_MINOR_VERSION: int = 4
 BIG_DATA_SEGMENT = 16344
 BIG_DATA = Struct("signature" / Bytes(2), "count" / Int16ul, "list" / Int32ul)
+BIG_DATA_SEGMENTS = 0xFFFF  # most segments of a value
 SEGMENT_ELEMENT = Struct("cell" / Int32ul)
 
 # "Format of transaction log files", old format: a bit for each sector of the hbins, then the sectors

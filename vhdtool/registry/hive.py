@@ -47,7 +47,7 @@ class Hive:
 
     ``path`` is what it is called in errors. ``logs_applied`` names the logs whose content was laid over it, in the
     order in which that was done. ``base`` is the base block after recovery; ``image`` gives the bytes of the hive
-    after recovery.
+    after recovery, ``file`` those of the file as it lies there, ``logs`` the logs beside it, used or not.
     """
 
     def __init__(
@@ -55,6 +55,8 @@ class Hive:
         cells: Cells,
         base: BaseBlock,
         *,
+        file: ByteSource,
+        logs: tuple[tuple[str, ByteSource], ...],
         state: HiveState,
         logs_applied: tuple[str, ...],
         problems: tuple[Problem, ...],
@@ -63,6 +65,8 @@ class Hive:
         self.state: HiveState = state
         self.logs_applied = logs_applied
         self.base = base
+        self.file = file
+        self.logs = logs
         self.root = Key(cells, base.root_cell, None)
         self._cells = cells
         self._problems = problems
@@ -73,7 +77,7 @@ class Hive:
         return self._problems + self._cells.problems
 
     @property
-    def image(self) -> ByteSource:
+    def image(self) -> HivePages:
         """The hive file as it is after recovery; with its base block clean where ``state`` is ``recovered``."""
         return self._cells.pages
 
@@ -105,7 +109,10 @@ class Hive:
         hbins_size = _readable(base, pages.size, path, problems)
         cells = Cells(pages, hbins_size, base.root_cell, path, base.minor_version)
         _check_first_hbin(pages, path, problems)
-        return cls(cells, base, state=state, logs_applied=recovery.logs, problems=tuple(problems))
+        return cls(
+            cells, base, file=source, logs=tuple(logs), state=state, logs_applied=recovery.logs,
+            problems=tuple(problems),
+        )  # fmt: skip
 
     def walk(self) -> Iterator[Key]:
         """Yield all keys, parents first; what can't be read is left out and noted among the problems."""

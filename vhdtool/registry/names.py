@@ -78,6 +78,18 @@ def decode_name(raw: bytes, *, compressed: bool) -> str:
     return raw.decode("latin-1") if compressed else decode_text(raw)
 
 
+def is_latin(name: str) -> bool:
+    """Tell whether a name is stored as one byte a character: no code unit is above U+00FF."""
+    return name.isascii() or max(name) <= "\xff"
+
+
+def encode_name(name: str) -> tuple[bytes, bool]:
+    """Return the bytes that a name is stored as, and whether that is one byte a character."""
+    if is_latin(name):
+        return name.encode("latin-1"), True
+    return name.encode("utf-16-le", "surrogatepass"), False
+
+
 def decode_text(raw: bytes) -> str:
     """Decode UTF-16, keeping lone surrogates and leaving out an odd last byte."""
     return raw[: len(raw) & ~1].decode("utf-16-le", "surrogatepass")

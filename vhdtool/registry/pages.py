@@ -29,6 +29,11 @@ class HivePages:
         """Length in bytes; recovery can make it longer than the file."""
         return self._size
 
+    @property
+    def laid(self) -> tuple[int, ...]:
+        """The numbers of the pages that something was laid over, in order."""
+        return tuple(sorted(self._laid))
+
     def read_at(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes from ``offset``; fewer only where the hive ends.
 

@@ -32,7 +32,7 @@ _LIST = packed(SUBKEY_LIST)
 _CELL = packed(INDEX_ELEMENT)
 _FAST = packed(FAST_ELEMENT)
 _HASH = packed(HASH_ELEMENT)
-_ELEMENT = {INDEX_LEAF: _CELL, FAST_LEAF: _FAST, HASH_LEAF: _HASH, INDEX_ROOT: _CELL}
+ELEMENTS = {INDEX_LEAF: _CELL, FAST_LEAF: _FAST, HASH_LEAF: _HASH, INDEX_ROOT: _CELL}
 
 
 class Leaf:
@@ -43,7 +43,7 @@ class Leaf:
     def __init__(self, kind: bytes, elements: bytes) -> None:
         self.kind = kind
         self._elements = elements
-        self._size = _ELEMENT[kind].size
+        self._size = ELEMENTS[kind].size
 
     def __len__(self) -> int:
         return len(self._elements) // self._size
@@ -54,7 +54,7 @@ class Leaf:
 
     def cells(self) -> Iterator[int]:
         """Yield the cells of the keys, in the leaf's order."""
-        for element in _ELEMENT[self.kind].iter_unpack(self._elements):
+        for element in ELEMENTS[self.kind].iter_unpack(self._elements):
             yield element[0]
 
     def may_name(self, index: int, folded: str) -> bool:
@@ -153,7 +153,7 @@ def read_subkey_list(cells: Cells, cell: int, owner: int) -> SubkeyList:
 
 def _read(cells: Cells, cell: int, owner: int) -> tuple[bytes, bytes]:
     kind, count = _LIST.unpack(cells.read(cell, _LIST.size, "a subkey list"))
-    element = _ELEMENT.get(kind)
+    element = ELEMENTS.get(kind)
     if element is None:
         raise cells.damaged(
             "hive-subkey-list", "this is no list of subkeys", cell, expected="lf, lh, li or ri", found=kind.hex()

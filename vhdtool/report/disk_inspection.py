@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import cast
 
 from vhdtool.disk.audit import audit_disk
-from vhdtool.disk.convert import convert_to_raw
 from vhdtool.disk.second_opinion import compare_with_pyvhdi
 from vhdtool.errors import UsageError
 from vhdtool.image import Image
@@ -13,7 +12,6 @@ from vhdtool.progress import SILENT, Progress
 from vhdtool.report.document import ImageFormat, ImageType, LogState
 from vhdtool.report.document_disk import (
     AuditFact,
-    DiskConvertDocument,
     DiskInfoDocument,
     DiskMapDocument,
     DiskVerifyDocument,
@@ -95,12 +93,3 @@ def disk_verify_document(image: Image, progress: Progress = SILENT) -> DiskVerif
             differences=opinion.differences,
         ),
     )
-
-
-def disk_convert_document(image: Image, output: str, progress: Progress = SILENT) -> DiskConvertDocument:
-    """Write the disk to a new raw file, and build the document of ``vhdtool disk convert``.
-
-    Raises what :func:`vhdtool.disk.convert.convert_to_raw` raises.
-    """
-    done = convert_to_raw(image.disk, output, progress)
-    return DiskConvertDocument("vhdtool.disk-convert/1", image_name(image.path), done.path, done.size, done.written)

@@ -9,6 +9,7 @@ from vhdtool.disk.audit_findings import AuditFinding
 from vhdtool.disk.second_opinion import Difference, LeftOut
 from vhdtool.errors import Problem
 from vhdtool.report.document import ImageFact, ImageFormat, ImageName, ImageType, LogState
+from vhdtool.report.document_change import ReceiptFact
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,5 +115,36 @@ class DiskConvertDocument:
     schema: Literal["vhdtool.disk-convert/1"]
     image: ImageName
     output: str
+    format: ImageFormat
+    type: ImageType
     virtual_size: int
     data_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DiskCreateDocument:
+    """``vhdtool disk create``: the new file, as it is when it is opened again."""
+
+    schema: Literal["vhdtool.disk-create/1"]
+    image: ImageFact
+    file_size: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DiskMergeDocument:
+    """``vhdtool disk merge``: ``image`` into ``parent``.
+
+    ``merged_bytes`` of the disk are in the child and differ from the parent. ``changed``: the parent was written;
+    ``child_removed``: the child's file is gone, and so is the need for it.
+    """
+
+    schema: Literal["vhdtool.disk-merge/1"]
+    image: ImageName
+    parent: str
+    would_change: bool
+    changed: bool
+    merged_bytes: int
+    child_removed: bool
+    receipt: ReceiptFact | None
+    notes: tuple[str, ...]

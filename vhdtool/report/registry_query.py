@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 from vhdtool.disk.device import FileDevice
 from vhdtool.disk.open_layer import refuse_no_file
 from vhdtool.errors import DamagedError, NotFoundError, Problem
+from vhdtool.guest.key_path import KeyPath, parse_hive_file_path, parse_key_path
+from vhdtool.guest.reg_value import shown_data
 from vhdtool.guest.source import LOG_SUFFIXES
 from vhdtool.registry.hive import Hive, Key, Value
 from vhdtool.registry.names import fold
 from vhdtool.report.document import RegistryHive, RegistryKey, RegistryValue
-from vhdtool.report.key_path import KeyPath, parse_hive_file_path, parse_key_path
 
 if TYPE_CHECKING:
     from vhdtool.guest.source import WindowsInstallation
@@ -164,7 +165,4 @@ def _keys(
 
 
 def _value(value: Value) -> RegistryValue:
-    data = value.data
-    return RegistryValue(
-        value.name, value.type_name, data.hex().upper() if isinstance(data, bytes) else data, value.size, value.offset
-    )
+    return RegistryValue(value.name, value.type_name, shown_data(value.type, value.raw), value.size, value.offset)

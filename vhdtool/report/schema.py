@@ -7,7 +7,7 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 
 from vhdtool.errors import UsageError
-from vhdtool.report import document, document_disk
+from vhdtool.report import document, document_change, document_diff, document_disk, document_doctor
 
 DOCUMENTS: dict[str, type] = {
     "inspect": document.InspectDocument,
@@ -20,6 +20,12 @@ DOCUMENTS: dict[str, type] = {
     "disk-map": document_disk.DiskMapDocument,
     "disk-verify": document_disk.DiskVerifyDocument,
     "disk-convert": document_disk.DiskConvertDocument,
+    "disk-create": document_disk.DiskCreateDocument,
+    "disk-merge": document_disk.DiskMergeDocument,
+    "change": document_change.ChangeDocument,
+    "recover": document_change.RecoverDocument,
+    "diff": document_diff.DiffDocument,
+    "doctor": document_doctor.DoctorDocument,
     "evidence": document.EvidenceDocument,
 }
 """By the name that ``vhdtool schema`` takes: the part of the ``schema`` field between ``vhdtool.`` and ``/``."""

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from vhdtool.report.blocks import Block, Cell, Fields, Heading, Line, Table, size
 from vhdtool.report.document import ExtractDocument, LsDocument
 from vhdtool.report.document_disk import (
-    DiskConvertDocument,
     DiskInfoDocument,
     DiskMapDocument,
     DiskVerifyDocument,
@@ -102,13 +101,6 @@ def _opinion_fields(opinion: OpinionFact) -> Iterator[tuple[str, Cell]]:
     for difference in opinion.differences:
         why = f": {difference.reason}" if difference.reason else ""
         yield ("Differs", Cell(f"{difference.length} bytes at offset {difference.offset:#x}{why}", "bad"))
-
-
-def disk_convert_blocks(document: DiskConvertDocument) -> Iterator[Block]:
-    """Show what was written."""
-    yield Line(
-        Cell(f"{document.output}: {size(document.virtual_size)}, of which {size(document.data_bytes)} written", "good")
-    )
 
 
 def ls_blocks(document: LsDocument) -> Iterator[Block]:

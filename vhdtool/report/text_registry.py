@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from vhdtool.report.blocks import printable
 from vhdtool.report.document import RegistryKey, RegistryValue
+from vhdtool.report.document_change import RegistryData
 
 
 def registry_lines(key: RegistryKey, *, subkeys: bool = True) -> Iterator[str]:
@@ -21,7 +22,7 @@ def registry_lines(key: RegistryKey, *, subkeys: bool = True) -> Iterator[str]:
             yield printable(f"{above}\\{name}")
 
 
-def shown_data(value: RegistryValue) -> str:
+def shown_data(value: RegistryValue | RegistryData) -> str:
     r"""Show a value's data: numbers as ``0x1``, lists joined by ``\0``, everything else as it is."""
     if isinstance(value.data, int):
         return f"{value.data:#x}"

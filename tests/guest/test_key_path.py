@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from vhdtool.errors import NotFoundError, UsageError
-from vhdtool.report.key_path import parse_hive_file_path, parse_key_path
+from vhdtool.guest.key_path import parse_hive_file_path, parse_key_path
 
 
 @pytest.mark.parametrize(

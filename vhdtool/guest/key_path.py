@@ -35,6 +35,12 @@ VOLATILE_KEY = ("SOFTWARE", r"microsoft\virtual machine\auto")
 """Hive and path of the key that the guest makes anew, in memory, at each start: the hive file seldom has it."""
 
 
+def mount_of(hive: str) -> str:
+    r"""Return the key that a hive of ``System32\config`` is mounted at, by the hive's name."""
+    root, name = next((place for place, file in _HIVES.items() if file == hive), ("HKEY_LOCAL_MACHINE", hive))
+    return f"{root}\\{name}"
+
+
 @dataclass(frozen=True, slots=True)
 class KeyPath:
     r"""A key of a hive.
