@@ -6,6 +6,7 @@ declaration, so that no offset stands in the code twice.
 
 from __future__ import annotations
 
+import functools
 import struct
 from typing import Any
 
@@ -35,6 +36,7 @@ def field_names(layout: construct.Struct) -> tuple[str, ...]:
     return tuple(field.name for field in layout.subcons if not _is_padding(field))
 
 
+@functools.cache
 def offset_of(layout: construct.Struct, name: str) -> int:
     """Return the byte offset of a field from the start of its declaration."""
     offset = 0

@@ -282,7 +282,11 @@ def pending_at(operations: Sequence[Operation], stop: int) -> list[int]:
 
 
 def states_of(operations: Sequence[Operation], source: random.Random, count: int) -> list[State]:
-    """About ``count`` different states, at least two of each stop, in the order of the stops."""
+    """About ``count`` different states, in the order of the stops.
+
+    None and all of what is pending at each stop (of a chosen part of them, where there are more stops than states
+    wanted), single operations lost or alone before each flush, and the rest by chance.
+    """
     stops = {stop: pending_at(operations, stop) for stop in range(len(operations) + 1)}
     made = [0]
     for operation in operations:
@@ -297,18 +301,21 @@ def states_of(operations: Sequence[Operation], source: random.Random, count: int
     def whole(indices: Sequence[int]) -> dict[int, Keep]:
         return dict.fromkeys(indices)
 
-    for stop, pending in stops.items():
-        add(State(stop, "none", {}))
-        add(State(stop, "all", whole(pending)))
     # most goes on where most is uncertain: right before a flush
     rich = [stop for stop, pending in stops.items() if pending and stop < len(operations)]
     before_flush = [stop for stop in rich if isinstance(operations[stop], Flush | FlushFolder)]
     if stops[len(operations)]:
         before_flush.append(len(operations))
-    for stop in before_flush:
-        for index in stops[stop][:64]:
-            add(State(stop, "all but one", whole([one for one in stops[stop] if one != index])))
-            add(State(stop, "one alone", whole([index])))
+    plain = set(stops)
+    if len(plain) > count:
+        plain = {0, len(operations), *before_flush, *source.sample(sorted(stops), count // 2)}
+    for stop in sorted(plain):
+        add(State(stop, "none", {}))
+        add(State(stop, "all", whole(stops[stop])))
+    single = [(stop, index) for stop in before_flush for index in stops[stop]]
+    for stop, index in single if len(single) <= count // 4 else source.sample(single, count // 4):
+        add(State(stop, "all but one", whole([one for one in stops[stop] if one != index])))
+        add(State(stop, "one alone", whole([index])))
     tries = 0
     while rich and len(found) < count and tries < 20 * count:
         tries += 1

@@ -103,7 +103,8 @@ def after_recovery(scenario: Scenario, expected: Expected, *, every: int = 1) ->
         assert scenario.content(folder) == before
         assert recover_vhdx(str(folder / IMAGE), UNFLUSHED, SILENT) is None
         with open_disk(folder / IMAGE) as disk:
-            findings = [one for one in audit_disk(disk).findings if one.severity != "info"]
+            findings = {one.code for one in audit_disk(disk).findings if one.severity != "info"}
+            findings -= {"vhdx-header-reserved"} if scenario.name == "marked-headers" else set()
             assert not findings, findings
             assert disk.info.log == "clean"
             assert not [one for one in disk.info.problems if one.path == str(folder / IMAGE)]

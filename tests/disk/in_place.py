@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.crash.power_cut import Platter, State, record
+from tests.crash.recording import Flush, FlushFolder, Operation
 from tests.disk.commits import changed, folder_state
 from vhdtool.disk.chain import open_disk
 from vhdtool.disk.commit import Commit, Target, Written
@@ -52,17 +53,25 @@ def refused(kind: Kind, path: Path, error: type[VhdtoolError], code: str, store:
     return caught.value
 
 
-def stopped(kind: Kind, path: Path, where: Callable[[int], int], **target) -> int:
-    """Carry out a commit and cut the power: ``where`` is told the number of operations and says after how many.
+def stopped(kind: Kind, path: Path, where: Callable[[Sequence[Operation]], int], **target) -> None:
+    """Carry out a commit and cut the power: ``where`` is told the operations and says after how many of them.
 
-    Only what had been flushed is left. Return the number.
+    Only what had been flushed is left.
     """
     recording = record(path.parent, lambda store: commit(kind, path, CHANGES, store, **target))
-    stop = where(len(recording.operations))
+    stop = where(recording.operations)
     platter = Platter(recording, path.parent.with_name("stable"))
     platter.advance(stop)
     platter.make(State(stop, "none", {}), path.parent)
-    return stop
+
+
+def flushed(number: int) -> Callable[[Sequence[Operation]], int]:
+    """After the flush of that number, counted from 0, or from the last one backwards."""
+
+    def where(operations: Sequence[Operation]) -> int:
+        return [place for place, one in enumerate(operations) if isinstance(one, Flush | FlushFolder)][number] + 1
+
+    return where
 
 
 class Full:

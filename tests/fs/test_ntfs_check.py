@@ -31,7 +31,7 @@ from vhdtool.disk.chain import open_disk
 from vhdtool.disk.device import FileDevice
 from vhdtool.fs.ntfs import NtfsFilesystem
 from vhdtool.fs.ntfs_check import MAX_PROBLEMS, check_touched, check_volume
-from vhdtool.fs.ntfs_check_clusters import bit_runs, joined, without
+from vhdtool.fs.ntfs_check_clusters import bit_runs, joined, meeting, without
 from vhdtool.volume.partitions import read_volumes, volume_device
 
 Change = Callable[[Surgery], None]
@@ -140,6 +140,18 @@ def swap_entries(volume: Surgery) -> None:
             volume.edit_block(block, change)
             return
     raise AssertionError
+
+
+def swap_security_ids(volume: Surgery) -> None:
+    """Two keys of $SII, which are numbers, change places."""
+
+    def change(record: bytearray) -> None:
+        header = value(record, attribute(record, 0x90, 0, "$SII")) + 16
+        first, second, *_ = entries(record, header)
+        keys = [record[at + 16 : at + 20] for at in (first, second)]
+        record[first + 16 : first + 20], record[second + 16 : second + 20] = keys[1], keys[0]
+
+    volume.edit(9, change)
 
 
 def drop_entry(volume: Surgery) -> None:
@@ -254,6 +266,7 @@ MUTATIONS: dict[str, tuple[Change, str]] = {
     "the case in a directory": (entry_case, "ntfs-name-missing"),
     "an entry's length": (in_entry(5, "plain.bin", 8, "<H", 0x58), "ntfs-index-damaged"),
     "names out of order": (swap_entries, "ntfs-index-order"),
+    "security ids out of order": (swap_security_ids, "ntfs-index-order"),
     "a name that is not in the directory": (drop_entry, "ntfs-name-missing"),
     "a block that two ways lead to": (other_child, "ntfs-index-damaged"),
     "a block that is marked as free": (free_block, "ntfs-index-bitmap"),
@@ -320,6 +333,17 @@ def test_data_may_change_where_it_is_said_to() -> None:
     assert stray.code == "ntfs-stray-write"
 
 
+@pytest.mark.parametrize("number", [2, 4, 10])
+def test_own_files_that_no_work_changes(number: int) -> None:
+    """$LogFile, $AttrDef and $UpCase: nothing that is done to files writes to them."""
+    volume = Surgery(FEATURES)
+    record = volume.record(number)
+    volume.data[runs(record, attribute(record, DATA))[0][0] * volume.cluster + 50] ^= 1
+    written = differing(FEATURES, bytes(volume.data))
+    (stray,) = check_touched(MemoryDevice(FEATURES), MemoryDevice(volume.data), written, path=None, overwritten=())
+    assert stray.code == "ntfs-stray-write"
+
+
 def test_free_clusters_may_hold_anything() -> None:
     volume = Surgery(FEATURES)
     at = volume.free_cluster(1) * volume.cluster
@@ -374,6 +398,20 @@ def test_volumes_in_windows_made_disks_raise_no_alarm(name: str) -> None:
         assert check_volume(volume_device(disk, volume)) == ()
 
 
+def test_a_security_id_that_nobody_knows() -> None:
+    """Of a file that Windows made: 72 bytes of standard information, the descriptor in $Secure."""
+    before = data_file(WINDOWS_MADE[0]).read_bytes()
+    stat = NtfsFilesystem(MemoryDevice(before)).stat("/Random.bin")
+    assert stat is not None
+    assert stat.record is not None
+    for number in (99999, 0):
+        volume = Surgery(before)
+        in_attribute(stat.record, STANDARD, 24 + 52, "<I", number)(volume)
+        after = bytes(volume.data)
+        (found,) = check_touched(MemoryDevice(before), MemoryDevice(after), differing(before, after), path=None)
+        assert found.code == "ntfs-security-missing"
+
+
 @pytest.mark.parametrize("size", [0, 100, 512, 4096, 20_000, 200_000])
 def test_volumes_that_are_cut_off(size: int) -> None:
     cut = MemoryDevice(FEATURES[:size])
@@ -400,6 +438,10 @@ def test_intervals() -> None:
     assert without([(0, 10)], [(2, 3), (5, 7)]) == [(0, 2), (3, 5), (7, 10)]
     assert without([(0, 2), (4, 6)], [(0, 5)]) == [(5, 6)]
     assert without([(3, 4)], []) == [(3, 4)]
+    assert list(meeting([(0, 2), (4, 6), (9, 12)], 1, 10)) == [(1, 2), (4, 6), (9, 10)]
+    assert list(meeting([(0, 2), (4, 6)], 2, 4)) == []
+    assert list(meeting([(0, 20)], 5, 6)) == [(5, 6)]
+    assert list(meeting([], 5, 6)) == []
     assert bit_runs(0b0111_0010, 8) == [(9, 10), (12, 15)]
     assert bit_runs(0) == []
     assert bit_runs((1 << (1 << 20)) - 1, 3) == [(3, 3 + (1 << 20))]

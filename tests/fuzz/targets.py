@@ -163,7 +163,7 @@ def filesystem_targets() -> list[Target]:
     some = _run_volumes("volume.img", deep=True, limit=25)
     return [
         Target("volume-ntfs", 12, _write("volume.img", lambda: inputs.seed("ntfs")), deep, _locate_ntfs),
-        Target("check-ntfs", 6, _write("volume.img", lambda: inputs.seed("ntfs")), _run_ntfs_check, _locate_ntfs),
+        Target("check-ntfs", 3, _write("volume.img", lambda: inputs.seed("ntfs")), _run_ntfs_check, _locate_ntfs),
         Target("volume-features", 6, _write("volume.img", inputs.ntfs_features), deep, _locate_ntfs),
         Target("volume-fat", 2, _write("volume.img", lambda: inputs.seed("fat")), some, _locate_fat),
         Target("volume-ext", 2, _write("volume.img", lambda: inputs.seed("ext")), some, _locate_ext),

@@ -90,6 +90,7 @@ class Ledger:
         self._check_clusters()
         self._check_records()
         self._check_links()
+        self._check_index_bitmaps()
 
     def _check_clusters(self) -> None:
         used: Counter[int] = Counter()
@@ -143,18 +144,67 @@ class Ledger:
                 assert link.folder == number, f"directory {number} lists a name of {link.folder}"
                 yield link
 
+    def entries_in_use(self) -> set[tuple[int, str, int]]:
+        """Directory, name and file of each entry that a look-up can reach."""
+        return {
+            (link.folder, link.name.decode("utf-16-le", "surrogatepass"), link.number)
+            for link in self._links_by_folders()
+        }
+
+    def paths_left_over(self) -> set[str]:
+        """Paths that index blocks still hold which are free by their directory's bitmap."""
+        folders = {number: self._path_of(number) for number in self.records if self.attributes(number, INDEX_ROOT, I30)}
+        return {f"{folders[number]}/{name}" for number in folders for name in self._names_left_over(number)}
+
+    def _path_of(self, number: int) -> str:
+        names: list[str] = []
+        while number != 5 and number in self.records:
+            value = self.attributes(number, FILE_NAME)[0].value
+            names.append(value[66 : 66 + 2 * value[64]].decode("utf-16-le", "surrogatepass"))
+            number = struct.unpack_from("<Q", value)[0] & (1 << 48) - 1
+        return "".join(f"/{name}" for name in reversed(names))
+
+    def _names_left_over(self, number: int) -> Iterator[str]:
+        (root,) = self.attributes(number, INDEX_ROOT, I30)
+        size = struct.unpack_from("<I", root.value, 8)[0]
+        in_use = set(set_bits(self.content(self.attributes(number, BITMAP, I30))))
+        allocation = self.content(self.attributes(number, INDEX_ALLOCATION, I30))
+        for block in range(len(allocation) // size):
+            data = allocation[block * size : (block + 1) * size]
+            if block not in in_use and data[:4] == b"INDX":
+                for entry, _ in entries(fixed(data, self.sector)[24:]):
+                    if entry is not None:
+                        yield entry[1][66 : 66 + 2 * entry[1][64]].decode("utf-16-le", "surrogatepass")
+
+    def _check_index_bitmaps(self) -> None:
+        for number in self.records:
+            roots = self.attributes(number, INDEX_ROOT, I30)
+            if roots:
+                size = struct.unpack_from("<I", roots[0].value, 8)[0]
+                unit = self.cluster if size >= self.cluster else 512
+                reached = {below * unit // size for below in self._blocks_of(number)}
+                marked = set(set_bits(self.content(self.attributes(number, BITMAP, I30))))
+                assert reached == marked, f"directory {number} uses blocks {reached} and marks {marked}"
+
     def keys_of(self, number: int) -> list[bytes]:
         """The $FILE_NAME values that a directory keeps."""
         return [key for key, _ in self._entries_of(number)]
 
-    def _entries_of(self, number: int) -> Iterator[tuple[bytes, int]]:
+    def _blocks_of(self, number: int) -> set[int]:
+        """Where the index blocks are that a look-up can reach, in the units of the index."""
+        seen: set[int] = set()
+        for _ in self._entries_of(number, seen):
+            pass
+        return seen
+
+    def _entries_of(self, number: int, seen: set[int] | None = None) -> Iterator[tuple[bytes, int]]:
+        seen = set() if seen is None else seen
         roots = self.attributes(number, INDEX_ROOT, I30)
         if not roots:
             return
         block_size = struct.unpack_from("<I", roots[0].value, 8)[0]
         allocation = self.content(self.attributes(number, INDEX_ALLOCATION, I30))
         unit = self.cluster if block_size >= self.cluster else 512
-        seen: set[int] = set()
         pending = [roots[0].value[16:]]
         while pending:
             for entry, below in entries(pending.pop()):

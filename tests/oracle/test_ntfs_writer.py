@@ -30,6 +30,7 @@ from vhdtool.bytesource import BytesSource
 from vhdtool.disk.chain import open_disk
 from vhdtool.disk.overlay import Overlay
 from vhdtool.errors import OutputError, VhdtoolError
+from vhdtool.fs import worker_process
 from vhdtool.fs.ntfs import NtfsFilesystem
 from vhdtool.fs.ntfs3g_self_test import MemoryVolume
 from vhdtool.fs.security_descriptor import STAGED_DIRECTORY, STAGED_FILE, from_sddl, inherited, parse_descriptor
@@ -294,6 +295,24 @@ def test_trap_2_a_directory_is_in_memory_once(volume: Path) -> None:
     judge(volume, tree)
 
 
+def test_trap_2_what_the_library_does_alone(volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closed without its directory, a file opens that a second time, finds itself missing there, and says so."""
+    worker_with(
+        monkeypatch,
+        "v.MountedVolume._close = lambda self, inode, folder=None: "
+        "self._fail('close') if self._library.ntfs_inode_close(inode) else None",
+    )
+    with pytest.raises(OutputError) as caught:
+        write(volume, make("/d"), put("/d/f", b"x" * 3000))
+    assert caught.value.code == "ntfs-writer-failed"
+
+
+def worker_with(monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    """Have the worker's own code changed before it starts: what a control test leaves out."""
+    start = worker_process._START.replace("main()", f"import vhdtool.fs.ntfs3g_volume as v; {change}; main()")
+    monkeypatch.setattr(worker_process, "_START", start)
+
+
 def blocks_touched(path: Path, size: int, *steps: Callable[[FileWriter], None]) -> int:
     volume = FileVolume(path)
     writer = open_writer(volume)
@@ -313,14 +332,7 @@ def test_trap_4_small_files_touch_few_blocks_of_the_image(tmp_path: Path) -> Non
 
 def test_trap_4_what_the_library_does_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same without the reset: if this fails, the library has been put right, or the test above shows nothing."""
-    from vhdtool.fs import ntfs3g_volume, worker_process  # noqa: PLC0415
-
-    assert "self._volume.contents.first_data_position = self._start" in Path(ntfs3g_volume.__file__).read_text("utf-8")
-    start = worker_process._START.replace(
-        "main()",
-        "import vhdtool.fs.ntfs3g_volume as v; v.MountedVolume._begin = lambda self: None; main()",
-    )
-    monkeypatch.setattr(worker_process, "_START", start)
+    worker_with(monkeypatch, "v.MountedVolume._begin = lambda self: None")
     path = new_volume(tmp_path / "volume", 1024)
     steps = [put(f"/{number}", os.urandom(12_000)) for number in range(60)]
     assert blocks_touched(path, 4 << 20, *steps) > 40

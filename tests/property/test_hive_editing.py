@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+from functools import cache
 from pathlib import Path
+from random import Random
 from unittest.mock import patch
 
 import pytest
@@ -22,11 +24,14 @@ from tests.registry.build_hive import build_hive
 from tests.registry.hive_faults import SOUND
 from tests.registry.hive_model import Session, content_of_hive, content_of_model
 from vhdtool.bytesource import BytesSource
+from vhdtool.errors import VhdtoolError
 from vhdtool.registry import subkey_list_edit
 from vhdtool.registry.check import WARNING_CODES, check_hive
+from vhdtool.registry.edit import HiveEditor
+from vhdtool.registry.hive import Hive
 
 LONG = os.environ.get("VHDTOOL_PROPERTY_PROFILE") == "long"
-OPERATIONS = 4000 if LONG else 400
+OPERATIONS = 4000 if LONG else 200
 CHECKED_AFTER = 200
 HIVES = (
     "hives/mkorman90__regipy/BCD.xz",  # 1.3: fast leaves, long data in one cell
@@ -98,3 +103,54 @@ def test_lists_that_are_split_and_emptied(number: int, kind: tuple[str, int], li
 @given(st.integers(0, 1 << 32))
 def test_edits_of_a_small_hive(number: int) -> None:
     run(Session(SOUND, number), 120, set())
+
+
+@pytest.mark.parametrize("which", ["small", "testhive", "BCD"])
+@given(number=st.integers(0, 1 << 48))
+def test_edits_of_damaged_hives_end_well(which: str, number: int) -> None:
+    """With a hive, or with one clear error; what the editor was given stays as it was."""
+    session = damaged_session(which)
+    for step in range(8):
+        edit_damaged(session, Random(number + step))
+
+
+def edit_damaged(session: Session, random: Random) -> None:
+    raw = bytearray(session.file)
+    for _ in range(random.choice((1, 1, 2, 4, 16))):
+        damage(raw, random)
+    session.random.setstate(random.getstate())
+    source = bytes(raw)
+    try:
+        editor = HiveEditor(Hive.open(BytesSource(source), path="hive"))
+        for _ in range(random.choice((1, 3, 10))):
+            editor.apply(session.operation())
+        edited = editor.finish()
+    except VhdtoolError as error:
+        assert error.exit_code in (3, 4, 7)  # noqa: PT017
+        assert error.path == "hive"  # noqa: PT017
+    else:
+        assert all(offset + len(piece) <= edited.size for offset, piece in edited.pieces())
+    assert source == bytes(raw)
+
+
+@cache
+def damaged_session(which: str) -> Session:
+    files = {"testhive": "hives/ColinFinck__nt-hive/testhive", "BCD": "hives/mkorman90__regipy/BCD.xz"}
+    return Session(SOUND if which == "small" else data_file(files[which]).read_bytes(), 0)
+
+
+def damage(raw: bytearray, random: Random) -> None:
+    """One bit, one number, or a few bytes from elsewhere."""
+    place = random.randrange(512, len(raw) - 64)
+    word = place & ~3
+    match random.randrange(5):
+        case 0 | 1:
+            raw[place] ^= 1 << random.randrange(8)
+        case 2:
+            raw[word : word + 4] = random.choice((b"\xff" * 4, bytes(4), random.randbytes(4)))
+        case 3:
+            raw[word : word + 4] = (random.randrange(len(raw)) & ~7).to_bytes(4, "little")
+        case _:
+            other = random.randrange(512, len(raw) - 64) & ~7
+            length = random.choice((4, 8, 32))
+            raw[place & ~7 : (place & ~7) + length] = raw[other : other + length]

@@ -1,37 +1,21 @@
 from __future__ import annotations
 
-import hashlib
 import struct
-from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from tests.data_files import data_file
+from tests.oracle.test_registry import SMALL
 from tests.registry.build_hive import NIL, PAGE, SEGMENT, build_hive, hbins_size, name_hash, sealed
-from tests.registry.build_log import dirt_log, dirty, entry, hvle_log
+from tests.registry.editing import HIVE, NOW, START, edited, editor, key_of, node, refused
 from tests.registry.hive_faults import SOUND, Bytes
 from tests.registry.hive_model import content_of_hive, written
 from vhdtool.bytesource import BytesSource
-from vhdtool.errors import DamagedError, OutputError, RefusedError, UsageError, VhdtoolError
-from vhdtool.registry import edit as edit_module
-from vhdtool.registry.check import WARNING_CODES, check_hive
-from vhdtool.registry.edit import EditedHive, HiveEditor
-from vhdtool.registry.hive import Hive, Key
+from vhdtool.errors import DamagedError, UsageError
+from vhdtool.registry.check import check_hive
+from vhdtool.registry.edit import HiveEditor
+from vhdtool.registry.hive import Hive
 from vhdtool.registry.operation import CreateKey, DeleteKey, DeleteValue, SetValue
-
-NOW = datetime(2025, 3, 4, 5, 6, 7, 890_000, tzinfo=UTC)
-START = b"\x02\0\0\0"
-HIVE = build_hive(
-    {
-        "": {"": "root"},
-        r"ControlSet001\Services\vmbus": {"Start": 4, "ImagePath": "system32\\drivers\\vmbus.sys", "Type": 1},
-        r"ControlSet001\Services\vmickvp\Parameters": {"ServiceDll": "%SystemRoot%\\System32\\icsvc.dll"},
-        "Long": {"flat": b"f" * SEGMENT, "big": b"b" * (3 * SEGMENT + 5)},
-    },
-    sequences=(7, 7),
-)
 
 
 class Counting(BytesSource):
@@ -42,31 +26,6 @@ class Counting(BytesSource):
     def read_at(self, offset: int, length: int) -> bytes:
         self.count += length
         return super().read_at(offset, length)
-
-
-def editor(raw: bytes = HIVE, logs: dict[str, bytes] | None = None) -> HiveEditor:
-    beside = [(name, BytesSource(log)) for name, log in (logs or {}).items()]
-    return HiveEditor(Hive.open(BytesSource(raw), beside, path="SYSTEM"), now=NOW)
-
-
-def edited(change: Callable[[HiveEditor], object], raw: bytes = HIVE) -> bytes:
-    """The hive's file after a change, which the strict check finds sound."""
-    started = editor(raw)
-    assert change(started) is not False
-    made = written(raw, started.finish())
-    assert {problem.code for problem in check_hive(BytesSource(made))} <= WARNING_CODES
-    return made
-
-
-def key_of(raw: bytes, path: str) -> Key:
-    found = Hive.open(BytesSource(raw)).key(path)
-    assert found is not None
-    return found
-
-
-def node(raw: bytes, path: str, form: str, place: int) -> int:
-    """A field of a key, by its offset in the public description."""
-    return int(struct.unpack_from(form, raw, key_of(raw, path).offset + 4 + place)[0])
 
 
 # --- values ----------------------------------------------------------------------------------------------------------
@@ -338,286 +297,6 @@ def test_all_operations_in_one_write() -> None:
     assert node(raw, "A", "<I", 28) == NIL
 
 
-# --- refusals --------------------------------------------------------------------------------------------------------
-
-
-def refused(
-    change: Callable[[HiveEditor], object], kind: type[VhdtoolError], code: str, raw: bytes = HIVE
-) -> VhdtoolError:
-    """The change raises, changes nothing, and leaves the editor usable."""
-    before = hashlib.sha256(raw).digest()
-    started = editor(raw)
-    with pytest.raises(kind) as caught:
-        change(started)
-    assert caught.value.code == code
-    made = started.finish()
-    assert list(made.pieces()) == []
-    assert hashlib.sha256(raw).digest() == before
-    return caught.value
-
-
-def test_names_that_windows_would_not_take() -> None:
-    refused(lambda one: one.create_key("k" * 256), UsageError, "key-name")
-    refused(lambda one: one.create_key("\U00010400" * 128), UsageError, "key-name")
-    refused(lambda one: one.set_value("Key\\" + "k" * 256, "v", 4, START), UsageError, "key-name")
-    refused(lambda one: one.set_value("Key", "v" * 16_384, 4, START), UsageError, "value-name")
-    refused(lambda one: one.set_value("Key", "v", 1 << 32, START), UsageError, "value-data")
-    refused(lambda one: one.set_value("Key", "v", -1, START), UsageError, "value-data")
-    refused(lambda one: one.delete_key(""), UsageError, "delete-root")
-    refused(lambda one: one.delete_key("\\"), UsageError, "delete-root")
-    edited(lambda one: one.set_value("Key" + "\\" + "k" * 255, "v" * 16_383, 4, START))
-    edited(lambda one: one.set_value("ж" * 255, "ж" * 16_383, 4, START))
-
-
-def test_data_that_no_list_of_segments_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edit_module, "DATA_LIMIT", 100_000)
-    refused(lambda one: one.set_value("Key", "v", 3, bytes(100_001)), UsageError, "value-data")
-
-
-FLAGS, VALUE_FLAGS = 4 + 2, 4 + 16
-
-
-@pytest.mark.parametrize("flag", [0x10, 0x40])
-def test_links_and_stand_ins_are_refused(flag: int) -> None:
-    raw = bytearray(HIVE)
-    raw[key_of(HIVE, r"ControlSet001\Services\vmickvp").offset + FLAGS] |= flag
-    for change in (
-        lambda one: one.set_value(r"ControlSet001\Services\vmickvp", "Start", 4, START),
-        lambda one: one.delete_value(r"ControlSet001\Services\vmickvp", "Start"),
-        lambda one: one.create_key(r"ControlSet001\Services\vmickvp\New"),
-        lambda one: one.delete_key(r"ControlSet001\Services\vmickvp"),
-    ):
-        refused(change, RefusedError, "hive-key-special", bytes(raw))
-    if flag == 0x10:
-        below = r"ControlSet001\Services\vmickvp\Parameters\New"
-        refused(lambda one: one.create_key(below), RefusedError, "hive-key-special", bytes(raw))
-
-
-@pytest.mark.parametrize("flag", [0x02, 0x08, 0x40])
-def test_a_tree_with_a_protected_key_is_not_deleted(flag: int) -> None:
-    raw = bytearray(HIVE)
-    raw[key_of(HIVE, r"ControlSet001\Services\vmickvp\Parameters").offset + FLAGS] |= flag
-    refused(lambda one: one.delete_key("ControlSet001"), RefusedError, "hive-key-special", bytes(raw))
-    refused(lambda one: one.delete_key(r"ControlSet001\Services"), RefusedError, "hive-key-special", bytes(raw))
-
-
-def test_a_link_goes_with_the_tree_that_it_is_in() -> None:
-    """The link itself, not what it leads to."""
-    raw = bytearray(HIVE)
-    raw[key_of(HIVE, r"ControlSet001\Services\vmickvp\Parameters").offset + FLAGS] |= 0x10
-    edited(lambda one: one.delete_key("ControlSet001"), bytes(raw))
-
-
-def test_layers_are_refused() -> None:
-    raw = bytearray(HIVE)
-    value = key_of(HIVE, r"ControlSet001\Services\vmbus").value("Start")
-    assert value is not None
-    raw[value.offset + VALUE_FLAGS] |= 2
-    service = r"ControlSet001\Services\vmbus"
-    refused(lambda one: one.set_value(service, "Type", 4, START), RefusedError, "hive-key-special", bytes(raw))
-    refused(lambda one: one.delete_value(service, "Start"), RefusedError, "hive-key-special", bytes(raw))
-
-
-@pytest.mark.parametrize("minor", [2, 6])
-def test_versions_that_are_only_read(minor: int) -> None:
-    with pytest.raises(RefusedError) as caught:
-        editor(sealed(HIVE, minor=minor))
-    assert caught.value.code == "hive-version-not-written"
-
-
-@pytest.mark.parametrize(
-    "raw", [sealed(HIVE, primary=9, secondary=8), HIVE[:508] + b"\0\0\0\0" + HIVE[512:]], ids=["sequence", "checksum"]
-)
-def test_a_dirty_hive_is_refused(raw: bytes) -> None:
-    with pytest.raises(RefusedError) as caught:
-        editor(raw)
-    assert (caught.value.code, caught.value.exit_code) == ("hive-dirty", 4)
-    assert caught.value.hint
-
-
-@pytest.mark.parametrize(
-    ("raw", "code"),
-    [
-        (HIVE[:-PAGE], "hive-truncated"),
-        (sealed(HIVE, hbins=hbins_size(HIVE) + PAGE), "hive-truncated"),
-        (sealed(HIVE, hbins=hbins_size(HIVE) - 512), "hive-bins-size"),
-        (HIVE[:PAGE] + b"nibh" + HIVE[PAGE + 4 :], "hive-bin"),
-    ],
-)
-def test_a_hive_that_is_cut_off_is_refused(raw: bytes, code: str) -> None:
-    with pytest.raises(DamagedError) as caught:
-        editor(raw)
-    assert caught.value.code == code
-
-
-# --- damage ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_damaged_key_is_refused_by_name_and_others_are_edited() -> None:
-    at = Bytes()
-    at.put(at.data("Values") + 60, 2)  # its longest name is longer than it says
-    error = refused(lambda one: one.set_value("Values", "n", 4, START), DamagedError, "hive-max-lengths", bytes(at.raw))
-    assert error.offset == at.data("Values") - 4
-    started = editor(bytes(at.raw))
-    assert started.set_value("Select", "Current", 4, START)
-    assert started.create_key(r"Values\Below")  # its values are not touched
-    started.finish()
-
-
-def test_a_list_that_is_out_of_order_is_refused() -> None:
-    at = Bytes()
-    listed = at.cell(at.data("Many") + 28) + 4
-    entries = at.raw[listed : listed + 16]
-    at.raw[listed : listed + 16] = entries[8:] + entries[:8]
-    raw = bytes(at.raw)
-    refused(lambda one: one.create_key(r"Many\New"), DamagedError, "hive-subkey-order", raw)
-    refused(lambda one: one.delete_key(r"Many\Key30"), DamagedError, "hive-subkey-order", raw)
-    refused(lambda one: one.delete_key("Many"), DamagedError, "hive-subkey-order", raw)
-    assert editor(raw).set_value(r"Many\Key30", "n", 4, START)
-
-
-def test_a_bin_whose_cells_do_not_fill_it_is_refused() -> None:
-    """Windows does not load such a hive; writing into it would not make it better."""
-    at = Bytes()
-    at.put(at.data("Select") - 4, at.get(at.data("Select") - 4, "<i") - 8, "<i")
-    started = editor(bytes(at.raw))
-    started.set_value("Select", "Current", 4, START)
-    with pytest.raises(DamagedError) as caught:
-        started.finish()
-    assert caught.value.code in ("hive-cell-size", "hive-cell-out-of-range")
-
-
-def test_a_change_that_fails_in_the_middle_leaves_no_hive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vhdtool.registry.cell_allocator.HBINS_LIMIT", hbins_size(HIVE))
-    started = editor()
-    with pytest.raises(OutputError) as caught:
-        started.set_value("Key", "v", 3, bytes(100_000))
-    assert caught.value.code == "hive-full"
-    for again in (started.finish, lambda: started.create_key("A")):
-        with pytest.raises(OutputError) as caught:
-            again()
-        assert caught.value.code == "hive-edit-broken"
-
-
-def test_a_finished_editor_takes_no_more() -> None:
-    started = editor()
-    started.create_key("A")
-    assert started.finish() is started.finish()
-    with pytest.raises(ValueError, match="finished"):
-        started.create_key("B")
-
-
-# --- base block, logs, growth ----------------------------------------------------------------------------------------
-
-
-def test_the_base_block_keeps_what_it_says() -> None:
-    raw = sealed(HIVE, flags=2, written=0x01D9_0000_1234_5678)
-    made = edited(lambda one: one.set_value("Key", "v", 3, bytes(9000)), raw)
-    assert struct.unpack_from("<II", made, 4) == (8, 8)
-    assert made[12:40] == raw[12:40]
-    assert made[44:508] == raw[44:508]
-    assert hbins_size(made) == hbins_size(raw) + 3 * PAGE
-
-
-@pytest.mark.parametrize(("sequence", "after"), [(0xFFFFFFFF, 0), (0, 1)])
-def test_sequence_numbers_wrap_around(sequence: int, after: int) -> None:
-    raw = sealed(HIVE, primary=sequence, secondary=sequence)
-    made = edited(lambda one: one.create_key("A"), raw)
-    assert struct.unpack_from("<II", made, 4) == (after, after)
-
-
-def test_growth_fills_the_files_tail_first() -> None:
-    """Whatever lies there: a new bin is written whole."""
-    raw = HIVE + b"\xaa" * (5 * PAGE + 700)
-    made = edited(lambda one: one.set_value("Key", "v", 3, bytes(SEGMENT)), raw)
-    assert len(made) == len(raw)
-    assert made[len(HIVE) + 5 * PAGE :] == raw[len(HIVE) + 5 * PAGE :]
-    started = editor(raw)
-    started.set_value("Key", "v", 3, bytes(2 * SEGMENT))
-    result = started.finish()
-    assert (result.grew_from, result.size) == (len(raw), len(HIVE) + 8 * PAGE)
-    written(raw, result)
-
-
-RECOVERED = build_hive(
-    {"Select": {"Current": 2}, **{f"Many\\Key{number}": {"n": b"12345" * 80} for number in range(300)}},
-    sequences=(7, 7),
-)
-
-
-def recovered_and_edited(raw: bytes, logs: dict[str, bytes], base: bytes) -> tuple[bytes, EditedHive]:
-    """Edit a dirty hive; without its logs, and with them beside it, it is what was recovered and edited."""
-    started = editor(raw, logs)
-    assert started.set_value("Select", "Current", 4, START)
-    assert started.create_key("New")
-    result = started.finish()
-    made = written(raw, result)
-    assert check_hive(BytesSource(made)) == ()
-    expected = content_of_hive(base)
-    expected["\\Select"] = {"Current": (4, START)}
-    expected["\\New"] = {}
-    assert content_of_hive(made) == expected
-    beside = [(name, BytesSource(log)) for name, log in logs.items()]
-    again = Hive.open(BytesSource(made), beside)
-    assert (again.state, again.logs_applied) == ("clean", ())
-    return made, result
-
-
-def test_a_dirty_hive_is_recovered_then_edited() -> None:
-    """All that the logs held is written with the edit, the file grows, and the number is above the last entry's."""
-    log = hvle_log(RECOVERED, [entry(RECOVERED, 40), entry(RECOVERED, 41)], 40)
-    raw = dirty(HIVE)
-    assert len(RECOVERED) > len(raw) + PAGE
-    made, result = recovered_and_edited(raw, {"SYSTEM.LOG1": log}, RECOVERED)
-    assert result.grew_from == len(raw)
-    assert result.sequence == 42
-    assert struct.unpack_from("<II", made, 4) == (42, 42)
-    # and a dirty hive is not made clean by an edit that changes nothing
-    started = editor(raw, {"SYSTEM.LOG1": log})
-    assert not started.delete_key("nothing")
-    assert list(started.finish().pieces()) == []
-
-
-def test_the_log_of_an_older_windows() -> None:
-    """It counts where it bears the time of the hive's last write: after the edit it no longer does."""
-    log = dirt_log(HIVE, RECOVERED)
-    made, result = recovered_and_edited(dirty(HIVE), {"SYSTEM.LOG": log}, RECOVERED)
-    assert result.sequence == 3
-    again = Hive.open(BytesSource(dirty(made, 4, 3)), [("SYSTEM.LOG", BytesSource(log))])
-    assert (again.state, again.logs_applied) == ("dirty", ())
-
-
-def test_a_clean_hive_gets_a_number_above_its_logs() -> None:
-    log = hvle_log(HIVE, [entry(HIVE, 2107 + number, [0]) for number in range(24)], 2107)
-    started = editor(HIVE, {"SYSTEM.LOG1": bytes(100), "SYSTEM.LOG2": log})
-    started.create_key("A")
-    result = started.finish()
-    assert result.sequence == 2131
-    again = Hive.open(BytesSource(written(HIVE, result)), [("SYSTEM.LOG2", BytesSource(log))])
-    assert again.state == "clean"
-
-
-@pytest.mark.data
-@pytest.mark.parametrize(("folder", "name"), [("NewDirtyHive1", "NewDirtyHive"), ("OldDirtyHive", "OldDirtyHive")])
-def test_real_dirty_hives(folder: str, name: str, tmp_path: Path) -> None:
-    """Recovered and edited; with its old logs beside it, it stays as it was edited."""
-    path = data_file(f"hives/yarp/{folder}/{name}")
-    logs = [(log.name, BytesSource(log.read_bytes())) for log in sorted(path.parent.glob(path.name + ".LOG*"))]
-    hive = Hive.open(BytesSource(path.read_bytes()), logs, path=name)
-    expected = content_of_hive(hive.image.read_at(0, hive.image.size))
-    assert hive.state == "recovered"
-    started = HiveEditor(hive)
-    assert started.set_value("Added", "v", 3, b"12345")
-    result = started.finish()
-    made = written(path.read_bytes(), result)
-    expected["\\Added"] = {"v": (3, b"12345")}
-    assert content_of_hive(made) == expected
-    assert {problem.code for problem in check_hive(BytesSource(made))} <= {"hive-cell-orphan"}  # Windows leaves them
-    again = Hive.open(BytesSource(made), logs)
-    assert (again.state, again.logs_applied) == ("clean", ())
-    assert result.sequence > hive.base.primary_sequence
-
-
 # --- what it costs ---------------------------------------------------------------------------------------------------
 
 
@@ -641,3 +320,25 @@ def test_a_new_key_of_a_real_hive_reads_a_bounded_part() -> None:
     assert result.grew_from is None
     assert source.count < source.size // 2
     assert len(list(result.pieces())) < 10
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", SMALL)
+def test_every_genuine_hive_can_be_edited_and_set_back(name: str) -> None:
+    """After the edit and after its undoing it holds what it held, and nothing is wrong that was not before."""
+    raw = data_file(name).read_bytes()
+    before = {problem.code for problem in check_hive(BytesSource(raw))}
+    content = content_of_hive(raw)
+    for adding in (True, False):
+        started = HiveEditor(Hive.open(BytesSource(raw)))
+        if adding:
+            assert started.set_value(r"Vhdtool\Ключ\ß", "v", 3, bytes(20_000))
+        else:
+            assert started.delete_key("vhdtool")
+        raw = written(raw, started.finish())
+        assert {problem.code for problem in check_hive(BytesSource(raw))} == before
+        now = content_of_hive(raw)
+        if adding:
+            assert now.pop("\\Vhdtool") == now.pop("\\Vhdtool\\Ключ") == {}
+            assert now.pop("\\Vhdtool\\Ключ\\ß") == {"v": (3, bytes(20_000))}
+        assert now == content

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.registry.build_hive import name_hash as expected_hash
-from vhdtool.registry.names import code_units, decode_name, fold, hint_may_name, name_hash
+from vhdtool.registry.names import code_units, decode_name, encode_name, fold, hint_may_name, is_latin, name_hash
 
 ASTRAL = "\U00010428"  # DESERET SMALL LETTER LONG I: D801 DC28
 
@@ -67,3 +67,20 @@ def test_stored_names() -> None:
     assert decode_name(b"\0\xd8a\0", compressed=False) == "\ud800a"
     assert decode_name(b"a\0b", compressed=False) == "a"
     assert decode_name(b"", compressed=False) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "latin"),
+    [
+        ("", b"", True),
+        ("Start", b"Start", True),
+        ("\x80\xff", b"\x80\xff", True),
+        ("a\u0100", b"a\0\0\1", False),
+        (ASTRAL, b"\x01\xd8\x28\xdc", False),
+        ("\udc28", b"\x28\xdc", False),
+    ],
+)
+def test_names_are_stored_as_they_are_read(name: str, stored: bytes, latin: bool) -> None:
+    assert encode_name(name) == (stored, latin)
+    assert is_latin(name) == latin
+    assert decode_name(stored, compressed=latin) == name

@@ -8,6 +8,7 @@ or after it, and what lies behind the last block in use is cut off.
 from __future__ import annotations
 
 from contextlib import closing
+from itertools import pairwise
 from typing import Literal
 
 from vhdtool.bytesource import ByteSource, read_exactly
@@ -21,6 +22,7 @@ from vhdtool.disk.vhd import VhdLayer, looks_like_vhd, open_vhd
 from vhdtool.disk.vhd_fitness import refuse_overlap
 from vhdtool.disk.vhd_flip import BlockShape, end_file, fold_back
 from vhdtool.disk.vhd_move import MoveRecord, record_length, sectors
+from vhdtool.errors import DamagedError
 from vhdtool.progress import SILENT, Progress
 
 Action = Literal["finished", "rolled-back", "cleared"]
@@ -129,20 +131,34 @@ def _shape(layer: VhdLayer) -> BlockShape:
 
 
 def _hold_homes_free(layer: VhdLayer, record: MoveRecord, shape: BlockShape) -> None:
-    """Nothing that is in use lies where blocks and table shall return to, whatever the record says."""
+    """Nothing that is in use lies where blocks and table shall return to, and nothing is cut off, whatever it says."""
     homes = [(home, home + shape.used_size(number)) for number, home, place in record.blocks if home != place]
     homes.append((record.home_table, record.home_table + record.table_size))
+    homes.sort()
+    ends = [place + shape.used_size(number) for number, home, place in record.blocks if home == place]
+    apart = all(before[1] <= after[0] for before, after in pairwise(homes))
+    if not apart or homes[-1][1] > record.old_end or max(ends, default=0) > record.new_end:
+        raise DamagedError(
+            "vhd-block-overlap",
+            "the record of an interrupted change contradicts itself",
+            path=layer.info.path,
+            offset=record.offset,
+            hint=fmt.RESTORE_HINT,
+        )
     refuse_overlap(layer, [(start, end, None) for start, end in homes], shape)
 
 
 def _is_new(layer: VhdLayer, source: ByteSource, record: MoveRecord, shape: BlockShape) -> bool:
-    """Tell whether the table at home is that of the new disk already, and the blocks are."""
+    """Tell whether the table at home is that of the new disk already, and the blocks are.
+
+    The last footer may lie over the first sector of the first copy by then, which is its bitmap's.
+    """
     bat = layer.bat
     if bat is None or any(bat.place(number) != home for number, home, _ in record.blocks):
         return False
     for number, home, place in record.blocks:
         used = shape.used_size(number) if home != place else 0
-        for start in range(0, used, PIECE):
+        for start in range(fmt.SECTOR_SIZE if place == record.new_end else 0, used, PIECE):
             length = min(PIECE, used - start)
             if source.read_at(home + start, length) != source.read_at(place + start, length):
                 return False

@@ -319,6 +319,8 @@ def _unfinished(file: FileDevice, footers: Footers, header: DynamicHeader, bat: 
         return None
     if bat.offset not in {record.home_table, record.moved_table}:
         return None
+    if bat.offset == record.moved_table and any(bat.place(number) != place for number, _, place in record.blocks):
+        return None
     bitmap, size = fmt.bitmap_size(header.block_size), footers.footer.current_size
     for block, place in bat.entries():
         if place + bitmap + min(header.block_size, size - block * header.block_size) > record.offset:

@@ -19,7 +19,7 @@ from construct import Bytes, Int32ub, Int64ub, Padding, Struct
 
 from vhdtool.bytesource import ByteSource
 from vhdtool.disk import vhd_format as fmt
-from vhdtool.layout import packed
+from vhdtool.layout import offset_of, packed
 
 MAGIC = b"vhdtool moving\0\0"
 VERSION = 1
@@ -50,6 +50,7 @@ BLOCK_LIMIT = 1 << 21  # blocks of one commit: twice those of the largest disk w
 _RECORD = packed(RECORD)
 _BLOCK = packed(BLOCK)
 _PLACES_KEPT = "Q"
+_DIGEST_AT = offset_of(RECORD, "digest")
 
 
 @dataclass(slots=True)
@@ -149,7 +150,8 @@ def find_record(file: ByteSource, data_end: int, unique_id: UUID) -> MoveRecord 
     for number, home_place, place in _BLOCK.iter_unpack(table[: count * _BLOCK.size]):
         blocks.add(number, home_place, place)
     record = MoveRecord(unique_id, size, old_end, new_end, header, home, moved, table_size, blocks)
-    if hashlib.sha256(table + _pack(record, bytes(DIGEST_SIZE))).digest() != digest:
+    unsealed = last[:_DIGEST_AT] + bytes(DIGEST_SIZE) + last[_DIGEST_AT + DIGEST_SIZE :]
+    if hashlib.sha256(table + unsealed).digest() != digest:
         return None
     return record if _in_order(record) else None
 

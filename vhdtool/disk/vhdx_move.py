@@ -138,8 +138,7 @@ def _in_order(record: MoveRecord) -> bool:
     rising = all(before < after for before, after in pairwise(record.blocks.numbers))
     ends = record.old_size <= start and fmt.HEADER_SECTION_SIZE <= log.offset < log_end <= record.old_size
     inside = all(
-        fmt.HEADER_SECTION_SIZE <= home < start and record.old_size <= place < start
-        for _, home, place in record.blocks
+        fmt.HEADER_SECTION_SIZE <= home < start and record.old_size <= place < start for _, home, place in record.blocks
     )
     whole = all((home | place) % fmt.MIB == 0 for _, home, place in record.blocks)
     return rising and ends and inside and whole and (log.offset | log.length) % fmt.MIB == 0

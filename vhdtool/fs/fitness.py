@@ -136,13 +136,15 @@ def refuse_unfit_path(fs: NtfsFilesystem, path: str, *, structural: bool = False
         )
 
 
-def refuse_unfit_hive(fs: NtfsFilesystem, path: str) -> None:
+def refuse_unfit_hive(fs: NtfsFilesystem, path: str, *, structural: bool = False) -> None:
     """Refuse a hive that must not be edited: the file itself, and each of its logs that is there.
 
-    Raises as :func:`refuse_unfit_path`, with the path of the file that is unfit.
+    ``structural`` tells that the hive will get another size. Raises as :func:`refuse_unfit_path`, with the path of
+    the file that is unfit.
     """
-    for name in (path, *(path + ending for ending in HIVE_LOGS)):
-        refuse_unfit_path(fs, name)
+    refuse_unfit_path(fs, path, structural=structural)
+    for ending in HIVE_LOGS:
+        refuse_unfit_path(fs, path + ending)
 
 
 def _refuse_kind(volume: Volume, where: str) -> None:

@@ -69,13 +69,6 @@ def overwrite(device: WritableDevice, fs: NtfsFilesystem, path: str, pieces: Ite
     return sum(len(data) for _, data in writes)
 
 
-def names_of(record: Record) -> int:
-    """Count the names of a file that are not short names beside long ones; the record's own count, if it is higher."""
-    names = [piece.value for piece in record.find(FILE_NAME) if piece.value is not None]
-    short = sum(len(value) > _NAMESPACE and value[_NAMESPACE] == DOS_NAMESPACE for value in names)
-    return max(len(names), record.links) - short
-
-
 def _place(fs: NtfsFilesystem, path: str) -> Place:
     place = fs.root
     for part in split_path(path):
@@ -89,7 +82,7 @@ def _place(fs: NtfsFilesystem, path: str) -> Place:
 
 
 def _refuse_links(place: Place) -> None:
-    names = names_of(place.record)
+    names = _count_names(place.record)
     if names > 1:
         raise RefusedError(
             "file-hard-linked",
@@ -98,6 +91,13 @@ def _refuse_links(place: Place) -> None:
             found=f"{names} names",
             hint="Replace the file under this name; the others then keep the old one.",
         )
+
+
+def _count_names(record: Record) -> int:
+    """Count the names of a file that are not short names beside long ones; the record's own count, if it is higher."""
+    names = [piece.value for piece in record.find(FILE_NAME) if piece.value is not None]
+    short = sum(len(value) > _NAMESPACE and value[_NAMESPACE] == DOS_NAMESPACE for value in names)
+    return max(len(names), record.links) - short
 
 
 def _refuse_ranges(place: Place, ranges: Sequence[tuple[int, int]]) -> None:

@@ -9,8 +9,11 @@ The worker runs this file before it has shut itself in; after that nothing more 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import os
 import sys
+from collections.abc import Iterable, Iterator
 from ctypes import (
     CFUNCTYPE,
     POINTER,
@@ -25,12 +28,11 @@ from ctypes import (
     c_ulong,
     c_void_p,
 )
-from pathlib import Path
 from typing import Any, Final
 
 FIRST_CHOICE: Final = "libntfs-3g.so.89"
 """Tried first: the version that :data:`vhdtool.fs.ntfs3g_failures.TESTED` names."""
-PATTERN: Final = "libntfs-3g.so.[0-9]*"
+OTHERS: Final = "libntfs-3g.so."
 FOLDERS: Final = (
     "/lib", "/usr/lib", "/usr/lib64", "/lib64", "/usr/local/lib", "/usr/lib/x86_64-linux-gnu",
     "/usr/lib/aarch64-linux-gnu", "/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu",
@@ -288,29 +290,35 @@ class Library:
     @property
     def path(self) -> str:
         """Where it lies, as far as the system tells."""
-        try:
-            for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines():
-                place = line.partition("/")[2]
+        with contextlib.suppress(OSError), os.fdopen(os.open("/proc/self/maps", os.O_RDONLY), errors="replace") as maps:
+            for line in maps:
+                place = line.partition("/")[2].rstrip("\n")
                 if self.soname in place:
                     return "/" + place
-        except OSError:
-            pass
         return self.name
 
     def __getattr__(self, function: str) -> Any:
         return getattr(self._library, function)
 
 
-def candidates() -> tuple[str, ...]:
-    """Names of the library to try, the tested ones first."""
+def candidates() -> Iterator[str]:
+    """Names of the library to try, the tested one first. Folders are looked through only after that one failed."""
     if sys.platform == "darwin":
-        return MAC_NAMES
-    others = {place.name: str(place) for folder in FOLDERS for place in sorted(Path(folder).glob(PATTERN))}
-    newest = sorted((name for name in others if name.count(".") == 2), reverse=True)
-    return (FIRST_CHOICE, *(others[name] for name in newest if name != FIRST_CHOICE))
+        yield from MAC_NAMES
+        return
+    yield FIRST_CHOICE
+    others: dict[str, str] = {}
+    for folder in FOLDERS:
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if name.startswith(OTHERS) and name.removeprefix(OTHERS).isdecimal() and name != FIRST_CHOICE:
+                    others.setdefault(name, entry.path)
+    for name in sorted(others, reverse=True):
+        yield others[name]
 
 
-def load(names: tuple[str, ...]) -> tuple[Library | None, str]:
+def load(names: Iterable[str]) -> tuple[Library | None, str]:
     """Load the first of ``names`` that is there and has every function; with it, why others were passed over."""
     faults: list[str] = []
     for name in names:
@@ -337,6 +345,9 @@ def check_layout(library: Library, volume: Any, boot_sector: bytes, size: int) -
     told = inode.contents
     if told.number != 10 or told.volume != ctypes.addressof(facts) or told.data_size != UPCASE_SIZE:
         raise LayoutError(f"$UpCase is file {told.number} of {told.data_size} bytes")
+    stored = _standard_information(told)
+    if (told.created, told.modified, told.changed, told.accessed, told.flags) != stored:
+        raise LayoutError("$UpCase has other times than its record")
     attribute = library.ntfs_attr_open(inode, AT_DATA, library.unnamed, 0)
     if not attribute:
         raise LayoutError("the content of $UpCase can't be opened")
@@ -345,3 +356,13 @@ def check_layout(library: Library, volume: Any, boot_sector: bytes, size: int) -
         raise LayoutError(f"$UpCase has {size_told} bytes, {initialized} of them initialized")
     library.ntfs_attr_close(attribute)
     library.ntfs_inode_close(inode)
+
+
+def _standard_information(inode: Any) -> tuple[int, ...]:
+    """The four times and the attributes of a file, from its record: $STANDARD_INFORMATION comes first."""
+    record = ctypes.addressof(inode.record.contents)
+    header = AttributeHeader.from_address(record + inode.record.contents.first_attribute)
+    if header.type != AT_STANDARD_INFORMATION or header.non_resident or header.value_length < 36:
+        raise LayoutError("the record of $UpCase is not where it was looked for")
+    value = ctypes.addressof(header) + header.value_offset
+    return (*(c_int64 * 4).from_address(value), c_uint32.from_address(value + 32).value)

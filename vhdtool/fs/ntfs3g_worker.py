@@ -85,8 +85,8 @@ class Worker:
                 _end()
 
     def _load(self, message: Message) -> dict[str, str]:
-        names = tuple(field.decode() for field in unpack_fields(message.payload)) or abi.candidates()
-        library, faults = abi.load(names)
+        names = [field.decode() for field in unpack_fields(message.payload)]
+        library, faults = abi.load(names or abi.candidates())
         if library is None:
             raise FileError("ntfs-3g-missing", faults)
         facts = {"soname": library.soname, "library": library.path, "passed-over": faults}

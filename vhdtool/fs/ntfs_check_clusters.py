@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
 from vhdtool.errors import Problem
@@ -49,6 +50,16 @@ def without(left: Sequence[Interval], right: Sequence[Interval]) -> list[Interva
         if first < last:
             found.append((first, last))
     return found
+
+
+def meeting(left: Sequence[Interval], first: int, last: int) -> Iterator[Interval]:
+    """What ``left``, as :func:`joined` gives it, has between two numbers."""
+    at = max(0, bisect_right(left, (first, first)) - 1)
+    while at < len(left) and left[at][0] < last:
+        start, stop = max(left[at][0], first), min(left[at][1], last)
+        if start < stop:
+            yield start, stop
+        at += 1
 
 
 def shared(claims: Claims) -> Iterator[Problem]:

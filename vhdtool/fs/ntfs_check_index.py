@@ -98,10 +98,7 @@ class BlockCache:
 def check_index(volume: CheckedVolume, file: CheckedFile, name: str, cache: BlockCache) -> CheckedIndex:
     """Read an index whole; bounded by the blocks that its attribute has."""
     walk = _Walk(volume, file, name, cache)
-    try:
-        walk.run()
-    except (ValueError, VhdtoolError) as error:
-        walk.report("ntfs-index-damaged", str(error))
+    walk.run()
     return walk.result
 
 
@@ -122,10 +119,16 @@ class _Walk:
         self._visited: set[int] = set()
         self._previous: Order | None = None
 
-    def report(self, code: str, text: str) -> None:
+    def _report(self, code: str, text: str) -> None:
         self.result.problems.append(Problem(code, f"{self._what}: {text}"))
 
     def run(self) -> None:
+        try:
+            self._read()
+        except (ValueError, VhdtoolError) as error:
+            self._report("ntfs-index-damaged", str(error))
+
+    def _read(self) -> None:
         pieces = self._file.pieces(INDEX_ROOT, self._name)
         data = pieces[0].value if pieces else None
         if data is None or len(data) < _ROOT.size + _HEADER.size:
@@ -138,7 +141,7 @@ class _Walk:
             raise ValueError(f"its blocks are said to have {self._block_size} bytes")
         self._unit = cluster if cluster <= self._block_size else 512
         if per_block != self._block_size // self._unit:
-            self.report("ntfs-index-damaged", f"a block is said to have {per_block} units")
+            self._report("ntfs-index-damaged", f"a block is said to have {per_block} units")
         allocation = self._file.pieces(INDEX_ALLOCATION, self._name)
         self._stream = self._volume.stream(allocation, self._what) if allocation else None
         root = _decode(data, _ROOT.size, self._collation, self._volume.fold)
@@ -165,18 +168,18 @@ class _Walk:
         if order is not None and self._previous is not None and order <= self._previous:
             shown = f"'{utf16(entry.name)}'" if self._name == NAMES else f"key {entry.key[:16].hex()}"
             if order == self._previous:
-                self.report("ntfs-index-order", f"it has {shown} twice")
+                self._report("ntfs-index-order", f"it has {shown} twice")
             else:
-                self.report("ntfs-index-order", f"{shown} stands behind what should come after it")
+                self._report("ntfs-index-order", f"{shown} stands behind what should come after it")
         self._previous = order
 
     def _block(self, vcn: int) -> _Node | None:
         offset = vcn * self._unit
         if self._stream is None or offset + self._block_size > self._stream.size:
-            self.report("ntfs-index-damaged", f"a way leads to block {vcn}, beyond its end")
+            self._report("ntfs-index-damaged", f"a way leads to block {vcn}, beyond its end")
             return None
         if vcn in self._visited:
-            self.report("ntfs-index-damaged", f"two ways lead to its block {vcn}")
+            self._report("ntfs-index-damaged", f"two ways lead to its block {vcn}")
             return None
         self._visited.add(vcn)
         try:
@@ -186,7 +189,7 @@ class _Walk:
                 raise ValueError(f"it begins with {signature!r} and says that it is block {told}")
             return self._cache.node(data, self._collation, self._volume.fold)
         except (ValueError, VhdtoolError) as error:
-            self.report("ntfs-index-damaged", f"block {vcn}: {error}")
+            self._report("ntfs-index-damaged", f"block {vcn}: {error}")
             return None
 
     def _check_bitmap(self) -> None:
@@ -203,9 +206,9 @@ class _Walk:
                 raise ValueError(f"its bitmap has {stream.size} bytes")
             marked = int.from_bytes(stream.read_at(0, stream.size), "little")
         for number in _bits(reached & ~marked):
-            self.report("ntfs-index-bitmap", f"block {number * step} is in use, and its bitmap says that it is free")
+            self._report("ntfs-index-bitmap", f"block {number * step} is in use, and its bitmap says that it is free")
         for number in _bits(marked & ~reached):
-            self.report("ntfs-index-bitmap", f"block {number * step} is marked as used, and nothing leads to it")
+            self._report("ntfs-index-bitmap", f"block {number * step} is marked as used, and nothing leads to it")
 
 
 def _bits(mask: int) -> Iterator[int]:

@@ -109,7 +109,7 @@ class CheckedVolume:
         self._files: OrderedDict[int, CheckedFile | None] = OrderedDict()
         self._upcase: UpCase | None = None
         self._table: RunStream
-        self.table_runs: tuple[Run, ...] = ()
+        self._table_runs: tuple[Run, ...] = ()
         self._open_table(boot.mft_cluster)
 
     @property
@@ -177,15 +177,9 @@ class CheckedVolume:
                 yield offset, first * self.cluster_size, size
             offset += size
 
-    def segments_at(self, start: int, end: int) -> Iterator[int]:
-        """The records that lie between two places of the volume."""
-        for offset, place, length in self.places(self.table_runs, self._table.size):
-            first, last = max(start, place), min(end, place + length)
-            if first < last:
-                yield from range(
-                    (offset + first - place) // self.record_size,
-                    (offset + last - place - 1) // self.record_size + 1,
-                )
+    def table_places(self) -> Iterator[tuple[int, int, int]]:
+        """Where $MFT lies, as :meth:`places`."""
+        return self.places(self._table_runs, self._table.size)
 
     def bitmap(self) -> Bits:
         """$Bitmap: a bit for each cluster. Raises :class:`DamagedError` where there is none."""
@@ -222,11 +216,11 @@ class CheckedVolume:
                 self._use_table(pieces)
 
     def _use_table(self, pieces: Sequence[CheckedAttribute]) -> None:
-        self.table_runs = tuple(run for piece in pieces for run in piece.runs)
-        covered = sum(count for _, count in self.table_runs) * self.cluster_size
+        self._table_runs = tuple(run for piece in pieces for run in piece.runs)
+        covered = sum(count for _, count in self._table_runs) * self.cluster_size
         size = min(pieces[0].initialized, covered)
         self._table = RunStream(
-            self.device, self.table_runs, self.cluster_size, size=size, initialized=size, what="$MFT"
+            self.device, self._table_runs, self.cluster_size, size=size, initialized=size, what="$MFT"
         )
 
     def _assembled(self, segment: int) -> CheckedFile | None:

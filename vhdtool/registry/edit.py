@@ -25,24 +25,19 @@ from vhdtool.errors import DamagedError, OutputError, RefusedError, UsageError
 from vhdtool.registry.base_block import written_base_block
 from vhdtool.registry.cell import Cells
 from vhdtool.registry.check_touched import check_touched
+from vhdtool.registry.edit_limits import DAMAGED_HINT, refuse_unfit_hive, refuse_unfit_key, refuse_unfit_value
 from vhdtool.registry.edited_cells import EditedCells
 from vhdtool.registry.edited_hive import EditedHive
 from vhdtool.registry.format import (
     BASE_BLOCK_SIZE,
     BIG_DATA_SEGMENT,
-    BIG_DATA_SEGMENTS,
-    KEY_DEPTH_LIMIT,
     KEY_HIVE_ENTRY,
     KEY_HIVE_EXIT,
-    KEY_NAME_LIMIT,
     KEY_NO_DELETE,
     KEY_NODE,
     KEY_PREDEFINED_HANDLE,
     KEY_SYMLINK,
     NIL,
-    PAGE_SIZE,
-    VALUE_NAME_LIMIT,
-    WRITTEN_MINOR_VERSIONS,
 )
 from vhdtool.registry.hive import Hive
 from vhdtool.registry.key import Key
@@ -58,12 +53,7 @@ from vhdtool.registry.value_edit import add_value, change_value, remove_value
 
 __all__ = ["EditedHive", "HiveEditor"]
 
-DATA_LIMIT = BIG_DATA_SEGMENT * BIG_DATA_SEGMENTS
-"""Most bytes of a value's data that its segments can be listed for."""
-
 _EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
-_UNUSABLE = frozenset({"hive-truncated", "hive-bins-size", "hive-bin"})
-_HINT = "The hive is damaged here. Let Windows repair it (it does so when it loads the hive), or use a sound copy."
 _FAULT_HINT = (
     "Nothing was written. Unless the hive was damaged there before, this is a fault of vhdtool: please report it."
 )
@@ -82,7 +72,7 @@ class HiveEditor:
     """
 
     def __init__(self, hive: Hive, *, now: datetime | None = None) -> None:
-        _refuse_unfit(hive)
+        refuse_unfit_hive(hive)
         self._hive = hive
         self._cells = EditedCells(
             hive.image, hbins_size=hive.base.hbins_size, file_size=hive.file.size, root=hive.base.root_cell,
@@ -114,7 +104,8 @@ class HiveEditor:
         Raises :class:`UsageError` ``value-name``, ``value-data`` and ``key-name``; :class:`RefusedError`
         ``hive-key-special``; :class:`DamagedError` where the key is damaged; :class:`OutputError` ``hive-full``.
         """
-        self._refuse_value(name, kind, raw)
+        self._open()
+        refuse_unfit_value(name, kind, len(raw), path=self._hive.path)
         found = self._find(key)
         if found is not None:
             value = self._values_of(found).get(fold(name))
@@ -260,7 +251,9 @@ class HiveEditor:
                 raise self._special(key.path, "a symbolic link")
             key = key.subkey(name)
         for problem in cells.problems:
-            raise DamagedError(problem.code, problem.message, path=problem.path, offset=problem.offset, hint=_HINT)
+            raise DamagedError(
+                problem.code, problem.message, path=problem.path, offset=problem.offset, hint=DAMAGED_HINT
+            )
         return None if key is None else key.offset - BASE_BLOCK_SIZE
 
     def _values_of(self, cell: int) -> dict[str, ValueRecord]:
@@ -323,34 +316,6 @@ class HiveEditor:
 
     # --- refusing --------------------------------------------------------------------------------------------------
 
-    def _refuse_value(self, name: str, kind: int, raw: bytes) -> None:
-        self._open()
-        if len(code_units(name)) * 2 > VALUE_NAME_LIMIT:
-            raise UsageError(
-                "value-name", "the name of a value is too long", path=self._hive.path,
-                expected=f"at most {VALUE_NAME_LIMIT // 2} characters", found=len(code_units(name)),
-            )  # fmt: skip
-        if len(raw) > DATA_LIMIT or not 0 <= kind <= NIL:
-            raise UsageError(
-                "value-data", "the data of a value is too long, or its type no 32-bit number", path=self._hive.path,
-                expected=f"at most {DATA_LIMIT} bytes", found=f"{len(raw)} bytes of type {kind}",
-            )  # fmt: skip
-
-    def _refuse_path(self, path: str) -> None:
-        """Refuse to create a key whose path Windows would not take."""
-        parts = _parts(path)
-        if len(parts) >= KEY_DEPTH_LIMIT:
-            raise UsageError(
-                "key-name", "the key would be nested too deep", path=self._hive.path,
-                expected=f"fewer than {KEY_DEPTH_LIMIT} levels", found=len(parts),
-            )  # fmt: skip
-        for name in parts:
-            if len(code_units(name)) > KEY_NAME_LIMIT:
-                raise UsageError(
-                    "key-name", "the name of a key is too long", path=self._hive.path,
-                    expected=f"at most {KEY_NAME_LIMIT} characters", found=len(code_units(name)),
-                )  # fmt: skip
-
     def _refuse_special(self, audit: KeyAudit) -> None:
         flags = audit.node.flags
         if flags & KEY_SYMLINK:
@@ -387,8 +352,8 @@ class HiveEditor:
 
     def _missing(self, path: str) -> _Missing:
         """Return what there is to create for a key that is missing. Raises where it can't be created."""
-        self._refuse_path(path)
         names = _parts(path)
+        refuse_unfit_key(names, path=self._hive.path)
         existing = len(names) - 1
         while (cell := self._find("\\".join(names[:existing]))) is None:
             existing -= 1
@@ -439,33 +404,3 @@ class _Missing:
 
 def _parts(path: str) -> list[str]:
     return [name for name in path.split("\\") if name]
-
-
-def _refuse_unfit(hive: Hive) -> None:
-    if hive.state == "dirty":
-        raise RefusedError(
-            "hive-dirty",
-            "the hive was not written to its end, and its logs do not repair it: it is not edited",
-            path=hive.path,
-            hint="Start the machine and shut it down properly (shutdown /s /t 0), then try again.",
-        )
-    if hive.base.minor not in WRITTEN_MINOR_VERSIONS:
-        raise RefusedError(
-            "hive-version-not-written",
-            "hives of this version are read, but not edited",
-            path=hive.path,
-            expected=" or ".join(f"1.{minor}" for minor in WRITTEN_MINOR_VERSIONS),
-            found=f"1.{hive.base.minor}",
-            hint=_SPECIAL_HINT,
-        )
-    for problem in hive.problems:
-        if problem.code in _UNUSABLE:
-            raise DamagedError(problem.code, problem.message, path=problem.path, offset=problem.offset, hint=_HINT)
-    laid = set(hive.image.laid)
-    there = hive.file.size // PAGE_SIZE
-    for number in range(there, (BASE_BLOCK_SIZE + hive.base.hbins_size) // PAGE_SIZE):
-        if number not in laid:
-            raise DamagedError(
-                "hive-truncated", "the hive is cut off, and its logs do not hold what is missing", path=hive.path,
-                offset=number * PAGE_SIZE, hint=_HINT,
-            )  # fmt: skip

@@ -55,7 +55,7 @@ class Bins:
         """Return the bin that begins at ``offset``. Raises :class:`DamagedError` ``hive-bin``."""
         found = self._header(offset)
         if found is None:
-            raise self._damaged("an hbin has no header, or one that can't be right", offset)
+            raise self._damaged("hive-bin", "an hbin has no header, or one that can't be right", offset)
         return found
 
     def holding(self, cell: int) -> Bin:
@@ -81,7 +81,7 @@ class Bins:
         for found in self.walk():
             if found.end > cell:
                 return found
-        raise self._damaged("the hbin of a cell can't be found", cell)
+        raise self._damaged("hive-bin", "the hbin of a cell can't be found", cell)
 
     def cells(self, found: Bin) -> list[tuple[int, int]]:
         """Return the cells of a bin: offset, and size as it is stored, which is negative for those in use.
@@ -90,7 +90,7 @@ class Bins:
         """
         data = self.pages.read_at(BASE_BLOCK_SIZE + found.offset, found.size)
         if len(data) < found.size:
-            raise self._damaged("the hive ends within an hbin", found.offset)
+            raise self._damaged("hive-bin", "the hive ends within an hbin", found.offset)
         unpack = _CELL.unpack_from
         cells = []
         inside = _HBIN.size
@@ -99,12 +99,12 @@ class Bins:
             length = abs(size)
             if not length or length % CELL_ALIGNMENT or length > found.size - inside:
                 raise self._damaged(
-                    "a cell leaves its hbin", found.offset + inside, code="hive-cell-size", found=f"{size:#x}"
+                    "hive-cell-size", "a cell leaves its hbin", found.offset + inside, found=f"{size:#x}"
                 )
             cells.append((found.offset + inside, size))
             inside += length
             if len(cells) > CELLS_LIMIT:
-                raise self._damaged("an hbin has more cells than Windows would make", found.offset)
+                raise self._damaged("hive-bin", "an hbin has more cells than Windows would make", found.offset)
         return cells
 
     def walk(self, offset: int = 0) -> Iterator[Bin]:
@@ -128,7 +128,7 @@ class Bins:
             return None
         return Bin(offset, size)
 
-    def _damaged(self, message: str, offset: int, *, code: str = "hive-bin", found: object = None) -> DamagedError:
+    def _damaged(self, code: str, message: str, offset: int, *, found: object = None) -> DamagedError:
         return DamagedError(code, message, path=self.path, offset=BASE_BLOCK_SIZE + offset, found=found, hint=_HINT)
 
 

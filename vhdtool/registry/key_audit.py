@@ -6,12 +6,13 @@ edit and the check of a whole hive. Rules: regf specification, and what holds in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from vhdtool.errors import DamagedError
 from vhdtool.layout import packed
-from vhdtool.registry.cell import Cells
+from vhdtool.registry.cell import PROBLEM_LIMIT, Cells
 from vhdtool.registry.format import (
     BIG_DATA,
     BIG_DATA_MINOR_VERSION,
@@ -85,6 +86,10 @@ def audit_key(cells: Cells, node: KeyNode, *, values: bool = True, subkeys: bool
     return _Auditor(cells, node).audit(values=values, subkeys=subkeys)
 
 
+class _EnoughError(Exception):
+    """So much is wrong that the rest is not looked at."""
+
+
 class _Auditor:
     def __init__(self, cells: Cells, node: KeyNode) -> None:
         self._cells = cells
@@ -93,28 +98,37 @@ class _Auditor:
         self._left = cells.hbins_size  # bytes: parts of a key that overlap are not looked at for ever
 
     def audit(self, *, values: bool, subkeys: bool) -> KeyAudit:
-        self._noted(self._record)
+        looks = [self._record]
         if values:
-            self._noted(self._values)
+            looks.append(self._values)
         if subkeys:
-            self._noted(self._subkeys)
-        if len(set(self._found.cells)) < len(self._found.cells):
-            self._wrong("hive-cell-shared", "a cell has two uses in one key", self._node.cell)
+            looks.append(self._subkeys)
+        looks.append(self._own)
+        with suppress(_EnoughError):
+            for look in looks:
+                try:
+                    look()
+                except DamagedError as error:
+                    self._note(error)
         return self._found
 
-    def _noted(self, look: Callable[[], None]) -> None:
-        try:
-            look()
-        except DamagedError as error:
-            self._found.errors.append(error)
+    def _own(self) -> None:
+        if len(set(self._found.cells)) < len(self._found.cells):
+            self._wrong("hive-cell-shared", "a cell has two uses in one key", self._node.cell)
+
+    def _note(self, error: DamagedError) -> None:
+        self._found.errors.append(error)
+        if len(self._found.errors) >= PROBLEM_LIMIT:
+            raise _EnoughError
 
     def _spend(self, length: int) -> None:
         self._left -= length
         if self._left < 0:
-            raise self._cells.damaged("hive-cell-shared", "a key claims more than the hive has", self._node.cell)
+            self._wrong("hive-cell-shared", "a key claims more than the hive has", self._node.cell)
+            raise _EnoughError
 
     def _wrong(self, code: str, message: str, cell: int, *, expected: object = None, found: object = None) -> None:
-        self._found.errors.append(self._cells.damaged(code, message, cell, expected=expected, found=found))
+        self._note(self._cells.damaged(code, message, cell, expected=expected, found=found))
 
     # --- the record itself -----------------------------------------------------------------------------------------
 
@@ -155,7 +169,7 @@ class _Auditor:
             try:
                 value, name_length = self._value(cell)
             except DamagedError as error:
-                self._found.errors.append(error)
+                self._note(error)
                 continue
             folded = fold(value.name)
             if folded in names:
@@ -244,7 +258,7 @@ class _Auditor:
                 try:
                     child = KeyNode(self._cells, cell)
                 except DamagedError as error:
-                    self._found.errors.append(error)
+                    self._note(error)
                     continue
                 self._found.subkeys.append(child)
                 before = self._listed(child, leaf, index, before)
@@ -298,7 +312,7 @@ class _Auditor:
                 seen.add(leaf)
                 leaf_kind, leaf_elements = self._list(leaf)
             except DamagedError as error:
-                self._found.errors.append(error)
+                self._note(error)
                 continue
             if leaf_kind == INDEX_ROOT:
                 self._wrong("hive-subkey-list", "a list of leaves is where a leaf belongs", leaf)

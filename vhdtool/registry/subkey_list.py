@@ -12,7 +12,7 @@ from itertools import accumulate
 
 from vhdtool.errors import DamagedError
 from vhdtool.layout import packed
-from vhdtool.registry.cell import Cells
+from vhdtool.registry.cell import PROBLEM_LIMIT, Cells
 from vhdtool.registry.format import (
     FAST_ELEMENT,
     FAST_LEAF,
@@ -135,6 +135,7 @@ def read_subkey_list(cells: Cells, cell: int, owner: int) -> SubkeyList:
     if kind != INDEX_ROOT:
         return SubkeyList((Leaf(kind, elements),), ())
     leaves, damaged, seen = [], [], set()
+    left = cells.hbins_size
     for (leaf,) in _CELL.iter_unpack(elements):
         try:
             if leaf in seen:
@@ -145,9 +146,15 @@ def read_subkey_list(cells: Cells, cell: int, owner: int) -> SubkeyList:
                 raise cells.damaged(
                     "hive-subkey-list", "a list of leaves is where a leaf belongs", leaf, expected="lf, lh or li"
                 )
+            left -= len(leaf_elements)
+            if left < 0:
+                damaged.append(cells.damaged("hive-subkey-list", "leaves of subkeys lie one in the other", leaf))
+                break
             leaves.append(Leaf(leaf_kind, leaf_elements))
         except DamagedError as error:
             damaged.append(error)
+            if len(damaged) >= PROBLEM_LIMIT:
+                break
     return SubkeyList(tuple(leaves), tuple(damaged))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import cast
 
 from vhdtool.disk.audit import audit_disk
-from vhdtool.disk.second_opinion import compare_with_pyvhdi
+from vhdtool.disk.second_opinion import compare_with_readers
+from vhdtool.disk.witness import OpinionReport
 from vhdtool.errors import UsageError
 from vhdtool.image import Image
 from vhdtool.progress import SILENT, Progress
@@ -66,30 +67,37 @@ def disk_map_document(image: Image, offset: int = 0, length: int | None = None) 
 
 
 def disk_verify_document(image: Image, progress: Progress = SILENT) -> DiskVerifyDocument:
-    """Audit the structures, compare with another reader, and build the document of ``vhdtool disk verify``.
+    """Audit the structures, compare with other readers, and build the document of ``vhdtool disk verify``.
 
     A reader that can't open the chain for a fault of its own, and one that does not know the format (raw), do not
-    count against the image. Raises what :func:`audit_disk` and :func:`compare_with_pyvhdi` raise.
+    count against the image. Raises what :func:`audit_disk` and :func:`compare_with_readers` raise.
     """
     audit = audit_disk(image.disk)
-    opinion = compare_with_pyvhdi(image.disk, progress)
-    excused = not opinion.opened and (opinion.known_fault is not None or image.disk.info.format == "raw")
+    opinions = compare_with_readers(image.disk, progress)
+    raw = image.disk.info.format == "raw"
+    content = all(one.agrees or (not one.opened and (one.known_fault is not None or raw)) for one in opinions)
+    first, *further = (_opinion_fact(one) for one in opinions)
     return DiskVerifyDocument(
         "vhdtool.disk-verify/1",
         image_name(image.path),
-        "ok" if audit.sound and (opinion.agrees or excused) else "findings",
+        "ok" if audit.sound and content else "findings",
         AuditFact(audit.sound, audit.blocks, audit.tail_waste, audit.findings),
-        OpinionFact(
-            reader=opinion.reader,
-            version=opinion.version,
-            opened=opinion.opened,
-            agrees=opinion.agrees,
-            reason=opinion.reason,
-            known_fault=opinion.known_fault,
-            bytes_compared=opinion.bytes_compared,
-            bytes_equal=opinion.bytes_equal,
-            bytes_different=opinion.bytes_different,
-            left_out=opinion.left_out,
-            differences=opinion.differences,
-        ),
+        first,
+        tuple(further),
+    )
+
+
+def _opinion_fact(opinion: OpinionReport) -> OpinionFact:
+    return OpinionFact(
+        reader=opinion.reader,
+        version=opinion.version,
+        opened=opinion.opened,
+        agrees=opinion.agrees,
+        reason=opinion.reason,
+        known_fault=opinion.known_fault,
+        bytes_compared=opinion.bytes_compared,
+        bytes_equal=opinion.bytes_equal,
+        bytes_different=opinion.bytes_different,
+        left_out=opinion.left_out,
+        differences=opinion.differences,
     )

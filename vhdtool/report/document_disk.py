@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vhdtool.disk.audit_findings import AuditFinding
-from vhdtool.disk.second_opinion import Difference, LeftOut
+from vhdtool.disk.witness import Difference, LeftOut
 from vhdtool.errors import Problem
 from vhdtool.report.document import ImageFact, ImageFormat, ImageName, ImageType, LogState
 from vhdtool.report.document_change import ReceiptFact
@@ -99,13 +99,18 @@ class OpinionFact:
 
 @dataclass(frozen=True, slots=True)
 class DiskVerifyDocument:
-    """``vhdtool disk verify``. ``verdict`` is ``ok`` where the command ends 0, ``findings`` where it ends 1."""
+    """``vhdtool disk verify``. ``verdict`` is ``ok`` where the command ends 0, ``findings`` where it ends 1.
+
+    ``second_opinion`` is that of the first other reader; ``further_opinions`` those that were asked for what the ones
+    before them are known to read wrong.
+    """
 
     schema: Literal["vhdtool.disk-verify/1"]
     image: ImageName
     verdict: Literal["ok", "findings"]
     audit: AuditFact
     second_opinion: OpinionFact
+    further_opinions: tuple[OpinionFact, ...]
 
 
 @dataclass(frozen=True, slots=True)

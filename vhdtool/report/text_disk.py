@@ -82,8 +82,9 @@ def disk_verify_blocks(document: DiskVerifyDocument) -> Iterator[Block]:
                 SEVERITY_STYLES[finding.severity],
             )
         )
-    yield Heading("Second opinion", f"{document.second_opinion.reader} {document.second_opinion.version}")
-    yield Fields(tuple(_opinion_fields(document.second_opinion)))
+    for opinion in (document.second_opinion, *document.further_opinions):
+        yield Heading("Second opinion", f"{opinion.reader} {opinion.version}")
+        yield Fields(tuple(_opinion_fields(opinion)))
 
 
 def _opinion_fields(opinion: OpinionFact) -> Iterator[tuple[str, Cell]]:
