@@ -39,6 +39,7 @@ class Scenario:
 
     ``watched``: the ranges that are compared, for disks too large to be read whole. ``qemu`` and ``dissect``: these
     readers know the image's kind, and its log changes one sector only where dissect, which ignores logs, is asked.
+    ``audited``: its BAT is short enough for an audit of every state.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Scenario:
     qemu: bool = True
     dissect: bool = True
     fold: bool = True
+    audited: bool = True
 
     def __str__(self) -> str:
         return self.name
@@ -103,11 +105,13 @@ def after_recovery(scenario: Scenario, expected: Expected, *, every: int = 1) ->
         assert scenario.content(folder) == before
         assert recover_vhdx(str(folder / IMAGE), UNFLUSHED, SILENT) is None
         with open_disk(folder / IMAGE) as disk:
+            assert disk.info.log == "clean"
+            assert not [one for one in disk.info.problems if one.path == str(folder / IMAGE)]
+            if not scenario.audited:
+                return expected.view(before)
             findings = {one.code for one in audit_disk(disk).findings if one.severity != "info"}
             findings -= {"vhdx-header-reserved"} if scenario.name == "marked-headers" else set()
             assert not findings, findings
-            assert disk.info.log == "clean"
-            assert not [one for one in disk.info.problems if one.path == str(folder / IMAGE)]
         return expected.view(before)
 
     return Reader("recover", view, every=every, changes=True)
@@ -265,7 +269,9 @@ SCENARIOS = (
         "differencing-large-sectors", lambda folder: differencing(folder, 4096), SMALL, 60, qemu=False, dissect=False
     ),
     Scenario("wide", wide, WIDE_PARTS, 100, watched=around(WIDE_PARTS), dissect=False),
-    Scenario("very-wide", very_wide, VERY_WIDE_PARTS, 40, watched=around(VERY_WIDE_PARTS), dissect=False),
+    Scenario(
+        "very-wide", very_wide, VERY_WIDE_PARTS, 40, watched=around(VERY_WIDE_PARTS), dissect=False, audited=False
+    ),
     Scenario("pending-log", pending, SMALL, 110, dissect=False),
     Scenario("marked-headers", marked_headers, SMALL, 110, dissect=False),
     Scenario("odd-size", odd_size, {3 * MIB: b"!" * 5000, 7 * MIB: b"?" * 5000}, 90),

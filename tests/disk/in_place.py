@@ -25,9 +25,9 @@ def commit(kind: Kind, path: Path, changes: dict[int, bytes], store: HostStore =
     with changed(path, changes) as overlay:
         wanted = overlay.read_at(0, overlay.size)
         steps = kind(overlay, Target("in-place", **target), store)
-        before = folder_state(path.parent)
+        before = visible(path.parent)
         candidate = steps.prepare(SILENT)
-        assert {name: digest for name, digest in folder_state(path.parent).items() if name in before} == before
+        assert visible(path.parent) == before
         name, source = candidate.files[0]
         assert name == str(path)
         shown = source.read_at(0, source.size)
@@ -38,6 +38,11 @@ def commit(kind: Kind, path: Path, changes: dict[int, bytes], store: HostStore =
     with open_disk(path) as disk:
         assert disk.read_at(0, disk.size) == wanted
     return written
+
+
+def visible(folder: Path) -> dict[str, str]:
+    """The files of a folder that are not hidden, with digests."""
+    return {name: digest for name, digest in folder_state(folder).items() if not name.startswith(".")}
 
 
 def refused(kind: Kind, path: Path, error: type[VhdtoolError], code: str, store: HostStore = OS_STORE) -> VhdtoolError:

@@ -73,7 +73,7 @@ def test_commands_in_the_documents_are_commands():
     found = commands()
     assert len(found) > 10
     for page, text in found:
-        words = shlex.split(text.replace("\\", "\\\\"))[1:]
+        words = shlex.split(text.replace("\\", "\\\\"), comments=True)[1:]
         command: click.Command = vhdtool_command
         context = click.Context(command, info_name="vhdtool")
         while isinstance(command, click.Group):

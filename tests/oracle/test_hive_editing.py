@@ -1,9 +1,9 @@
 """Edited hives as foreign readers see them: hivex all of it, python-registry the names, dissect each name by lookup.
 
-Where a reader is known to be wrong (measured with the versions of this project's lock), what it can't do is left out by
-name: hivex's Python module refuses lone surrogates; python-registry decodes names as cp1252; dissect's lookup fails
-for names outside ASCII in fast leaves, for characters beyond the BMP, and for those whose ``str.upper`` is another
-length. The scenarios at the end are those in which writers of hives are known to fail.
+Where a reader is known to be wrong, what it can't do is left out by name: hivex's Python module refuses lone
+surrogates; python-registry decodes names as cp1252; dissect's lookup fails for names outside ASCII in fast leaves and
+for those beside them, for characters beyond the BMP, and for names whose ``str.upper`` is longer. The scenarios at the
+end are those in which writers of hives are known to fail.
 """
 
 from __future__ import annotations
@@ -101,28 +101,34 @@ def dissect_finds_names(session: Session, folder: Path) -> None:
     with placed(session, folder).open("rb") as file:
         hive = RegistryHive(file)
         known: dict[str, Any] = {"": hive.root()}
-        dissect_agrees(known[""], session.model)
+        dissect_agrees(known[""], session.model, minor)
         for visited in session.visited:
             path, model = "", session.model
             for part in filter(None, visited.split("\\")):
                 child = model.subkeys.get(upcased(part))
-                if child is None or not findable(child.name, minor):
+                if child is None or not (findable(child.name, minor) and askable(model, minor)):
                     break
                 above, path, model = path, f"{path}\\{child.name}", child
                 if path not in known:
                     known[path] = known[above].subkey(child.name)
                     assert known[path].name == child.name
-                    dissect_agrees(known[path], child)
+                    dissect_agrees(known[path], child, minor)
 
 
-def dissect_agrees(key: Any, model: ModelKey) -> None:
+def dissect_agrees(key: Any, model: ModelKey, minor: int) -> None:
     for child in list(model.subkeys.values())[:: 1 + len(model.subkeys) // 5]:
-        if child.name.isascii():
+        if child.name.isascii() and askable(model, minor):
             assert key.subkey(child.name).name == child.name
     for name, kind, raw in model.values.values():
         if name.isascii():
             found = key.value(name or "(Default)")
             assert (found.type, found.data) == (kind, raw)
+
+
+def askable(model: ModelKey, minor: int) -> bool:
+    """Whether dissect does not stumble over another name's hint in a fast leaf: it takes each for ASCII."""
+    starts = [child.name[:4] for child in model.subkeys.values()]
+    return minor >= 5 or all(start.isascii() or max(start) > "\xff" for start in starts)
 
 
 def findable(name: str, minor: int) -> bool:
@@ -240,4 +246,5 @@ def test_a_small_hive_grows_and_is_read(tmp_path: Path) -> None:
         session.do(*(CreateKey(rf"Key\Below{number}") for number in range(1100)))
         session.do(SetValue("Key", "", 3, bytes(range(256)) * 300))
         session.do(*(DeleteKey(rf"Key\Below{number}") for number in range(1100) if number % 11))
+        session.visited = set(sorted(session.visited)[::11])
         session.agreed(tmp_path)

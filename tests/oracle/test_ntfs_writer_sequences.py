@@ -61,7 +61,7 @@ class Model:
         """One that no other name is equal to, whatever the case: a number no other has is in it."""
         self.count += 1
         text = "".join(self.source.choice(LETTERS) for _ in range(self.source.choice((0, 3, 8, 30, 120))))
-        return f"{text}{self.count}"
+        return f"{text}#{self.count}"
 
     def content(self) -> bytes:
         size = self.source.choice((0, 1, 100, 600, 900, 4096, 5000, 40_000, self.source.randrange(self.largest)))
@@ -158,12 +158,14 @@ def test_a_volume_that_is_filled_up_again_and_again(seed: int, tmp_path: Path) -
     """Each time it is full, the run is dropped, as a transaction drops it, and what was there before stays sound."""
     path = new_volume(tmp_path / "volume", 8)
     source = random.Random(seed)
-    full = 0
+    full = count = 0
     tree: dict[str, bytes | None] = {}
     for _ in range(40 if LONG else 6):
         before = path.read_bytes()
-        model = Model(source, dict(tree), largest=700_000, count=full * 1000)
-        if failure_of(path, model) is None:
+        model = Model(source, dict(tree), largest=700_000, count=count)
+        failure = failure_of(path, model)
+        count = model.count
+        if failure is None:
             tree = model.tree
         else:
             path.write_bytes(before)

@@ -13,9 +13,11 @@ from tests.cli.changing import digests, image_in, start_of
 from vhdtool.bytesource import BytesSource
 from vhdtool.disk import committing
 from vhdtool.disk.commit import Candidate, Commit, Target
+from vhdtool.disk.device import Slice
 from vhdtool.disk.overlay import Overlay
 from vhdtool.disk.patched_source import Patch, PatchedSource
 from vhdtool.errors import ChangedError, OpinionError, VhdtoolError
+from vhdtool.fs.ntfs import NtfsFilesystem
 from vhdtool.registry.operation import SetValue
 from vhdtool.registry.value_data import REG_DWORD
 from vhdtool.transaction import transaction as transactions
@@ -44,11 +46,10 @@ def flip(overlay: Overlay, place: int) -> None:
 
 def place_of(overlay: Overlay, path: str, within: int) -> int:
     """Where a byte of a guest's file lies on the disk."""
-    from vhdtool.transaction.apply import overlay_filesystem  # noqa: PLC0415
     from vhdtool.volume.partitions import read_volumes  # noqa: PLC0415
 
     volume = next(one for one in read_volumes(overlay).volumes if one.filesystem == "ntfs")
-    for extent in overlay_filesystem(overlay, volume).open(path).extents():
+    for extent in NtfsFilesystem(Slice(overlay, volume.offset, volume.size)).open(path).extents():
         if extent.file_offset <= within < extent.file_offset + extent.length:
             return volume.offset + extent.volume_offset + within - extent.file_offset
     raise AssertionError("the file is not stored there")
@@ -57,12 +58,11 @@ def place_of(overlay: Overlay, path: str, within: int) -> int:
 def start_value_place(overlay: Overlay) -> int:
     """Where the lowest byte of the changed Start lies on the disk."""
     from vhdtool.registry.hive import Hive  # noqa: PLC0415
-    from vhdtool.transaction.apply import overlay_filesystem  # noqa: PLC0415
     from vhdtool.volume.partitions import read_volumes  # noqa: PLC0415
 
     volume = next(one for one in read_volumes(overlay).volumes if one.filesystem == "ntfs")
     path = "/Windows/System32/config/SYSTEM"
-    hive = Hive.open(overlay_filesystem(overlay, volume).open(path))
+    hive = Hive.open(NtfsFilesystem(Slice(overlay, volume.offset, volume.size)).open(path))
     key = hive.key(SERVICE)
     assert key is not None
     value = key.value("Start")

@@ -47,7 +47,8 @@ class CopyInPlaceCommit:
         self._real = refuse_unfit_file(self._changes)
         remove_left_over(self._real, self._store)
         temporary = copy_name(self._real)
-        self._copy = CountedFile(self._store.create(temporary))
+        file = self._store.create(temporary)
+        self._copy = CountedFile(file)
         self._temporary = temporary
         try:
             self._store.copy_facts(self._real, temporary)  # before there is anything to read in it
@@ -55,7 +56,7 @@ class CopyInPlaceCommit:
         except BaseException:
             self.abandon()
             raise
-        return Candidate(info.format, [(info.path, self._copy)])
+        return Candidate(info.format, [(info.path, file)])
 
     def finish(self, progress: Progress) -> Written:
         """As :meth:`Commit.finish`: the copy takes the image's name.

@@ -87,12 +87,13 @@ class _Pyvhdi:
             raise
 
     def _open(self, reader: Any, file: FileDevice) -> None:
-        if isinstance(file, SourceFile):
+        path = file.host_path if isinstance(file, SourceFile) else file.path
+        if path is None:
             stream = SourceStream(file)
             self._streams.append(stream)
             reader.open_file_object(stream)
         else:
-            reader.open(file.path)
+            reader.open(path)
         self._opened.append(reader)
 
     @property

@@ -26,7 +26,7 @@ from vhdtool.disk.device import FileDevice, Slice
 from vhdtool.disk.host_store import HostFile
 from vhdtool.disk.patched_source import Patch, PatchedSource
 from vhdtool.errors import DamagedError, UnsupportedError
-from vhdtool.layout import packed
+from vhdtool.layout import offset_of, packed
 
 SECTOR_SIZE = 512
 VERSION = 1
@@ -69,6 +69,7 @@ _RECORD = packed(RECORD)
 _MARK = packed(MARK)
 _CRC = packed(Struct("crc" / Int32ul))
 _NO_DIGEST = bytes(32)
+_DIGEST_AT = offset_of(HEAD, "digest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +245,7 @@ def read_journal(file: FileDevice) -> Journal | None:
     body = hashlib.sha256()
     for offset in range(FOOTER_PLACE, size, PIECE):
         body.update(file.read_at(offset, min(PIECE, size - offset)))
-    unsealed = _pack_head(journal_id, image, (size, table, count), _NO_DIGEST)
+    unsealed = head[:_DIGEST_AT] + _NO_DIGEST + head[_DIGEST_AT + len(_NO_DIGEST) :]
     if hashlib.sha256(unsealed + body.digest()).digest() != digest:
         raise _damaged(file, "its checksum is wrong")
     return Journal(file, journal_id, image, _read_records(file, table, count, image))

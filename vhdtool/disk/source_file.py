@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from vhdtool.bytesource import ByteSource
 from vhdtool.disk.device import DeviceStream, FileDevice
+from vhdtool.disk.host_store import OsFile
 from vhdtool.errors import VhdtoolError
 
 
 class SourceFile(FileDevice):
     """A :class:`vhdtool.disk.device.FileDevice` over any source. ``path`` is the name that the file has or will have.
 
-    Closing it leaves the source open: who made it closes it.
+    ``host_path`` is where a foreign reader finds these very bytes as a file of the host, ``None`` where there is none
+    yet. Closing leaves the source open: who made it closes it.
     """
 
     def __init__(self, source: ByteSource, path: str) -> None:
@@ -23,6 +25,9 @@ class SourceFile(FileDevice):
         self._fd = -1
         self._source = source
         self._size = source.size
+        self.host_path: str | None = None
+        if isinstance(source, FileDevice | OsFile) and not isinstance(source, SourceFile):
+            self.host_path = source.path
 
     def _pread(self, buffer: memoryview, offset: int) -> int:
         data = self._source.read_at(offset, len(buffer))

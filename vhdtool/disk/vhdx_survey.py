@@ -73,10 +73,8 @@ class Survey:
         size, starts, wanted = self._block_size, self._starts, self._wanted
         last = self._layer.stored_size - size
         highest = 0
-        for index, value in enumerate(values, first):
+        for index, value in [(index, value) for index, value in enumerate(values, first) if value >= fmt.MIB]:
             start = value & fmt.BAT_OFFSET_MASK
-            if not start:
-                continue
             near = bisect_left(starts, start + size) - 1
             if start > last or (near >= 0 and wanted[near][1] > start):
                 self._take_entry(index, value)

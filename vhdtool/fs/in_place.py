@@ -52,8 +52,8 @@ def overwrite(device: WritableDevice, fs: NtfsFilesystem, path: str, pieces: Ite
     refuse_unfit_path(fs, path)
     place = _place(fs, path)
     _refuse_links(place)
-    wanted = [(offset, memoryview(data).cast("B")) for offset, data in pieces]
-    _refuse_ranges(place, [(offset, len(data)) for offset, data in wanted if len(data)])
+    wanted = [(offset, memoryview(data).cast("B")) for offset, data in pieces if data]
+    _refuse_ranges(place, [(offset, len(data)) for offset, data in wanted])
     stored = place.record.find(DATA)
     if runs_overlap([run for piece in stored for run in piece.runs]):
         raise damaged("the file claims a cluster twice", place.path)

@@ -76,11 +76,9 @@ class Names:
             names.append((fields[_PARENT], fields[_NAMESPACE]))
             yield from self._held(file, value, fields[_PARENT], fields[_NAMESPACE])
         for parent, namespace in names:
-            if namespace in (WIN32_NAMESPACE, DOS_NAMESPACE):
-                twin = WIN32_NAMESPACE + DOS_NAMESPACE - namespace
-                if namespace == DOS_NAMESPACE and (parent, twin) not in names:
-                    yield Problem("ntfs-name-damaged", f"{what} has a short name and no long one beside it")
-            elif namespace > WIN32_AND_DOS_NAMESPACE:
+            if namespace == DOS_NAMESPACE and (parent, WIN32_NAMESPACE) not in names:
+                yield Problem("ntfs-name-damaged", f"{what} has a short name and no long one beside it")
+            if namespace > WIN32_AND_DOS_NAMESPACE:
                 yield Problem("ntfs-name-damaged", f"a name of {what} is of namespace {namespace}")
 
     def problems_of_entry(self, directory: int, entry: CheckedEntry) -> Iterator[Problem]:

@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from typing import Final
 
-import vhdtool
 from vhdtool.errors import MissingSupportError
 from vhdtool.fs.worker_wire import HEADER, Kind, Message, WireError, header, parse_header
 
@@ -38,7 +37,7 @@ class WorkerProcess:
         self._socket, theirs = socket.socketpair()
         try:
             # -I and -S: no environment, no user's or site's modules. Only where this package lies is added.
-            command = (sys.executable, "-I", "-S", "-c", _START, str(Path(vhdtool.__file__).resolve().parents[1]))
+            command = (sys.executable, "-I", "-S", "-c", _START, str(Path(__file__).resolve().parents[2]))
             self._process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603  # fixed words and our own path
                 command,
                 stdin=theirs.fileno(),

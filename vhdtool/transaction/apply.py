@@ -15,9 +15,8 @@ from vhdtool.disk.overlay import Overlay
 from vhdtool.errors import RefusedError
 from vhdtool.fs.base import GuestFilesystem
 from vhdtool.fs.ntfs import NtfsFilesystem
-from vhdtool.fs.read import open_filesystem
 from vhdtool.guest.source import WindowsInstallation
-from vhdtool.image import Image
+from vhdtool.image import Image, RecordedFilesystem
 from vhdtool.progress import SILENT, Progress
 from vhdtool.registry.edit import EditedHive, HiveEditor
 from vhdtool.registry.operation import RegistryOperation
@@ -62,30 +61,20 @@ class Applied:
 
 
 def overlay_volume(overlay: Overlay, volume: Volume) -> WritableSlice:
-    """Return a volume of the overlay for writing. Raises :class:`RefusedError` ``not-writable-volume``."""
-    if volume.scheme == "lvm" or volume.filesystem != "ntfs":
+    """Return a partition of the overlay for writing. Raises :class:`RefusedError` ``not-writable-volume``."""
+    if volume.scheme == "lvm":
         raise RefusedError(
             "not-writable-volume",
-            f"volume {volume.index} holds {volume.filesystem or 'no known file system'}: only NTFS is written",
+            f"volume {volume.index} is a logical volume of LVM, and these are only read",
             path=overlay.path,
-            offset=volume.offset,
-            hint="Name the Windows volume with --volume; see vhdtool inspect IMAGE.",
+            hint="Make the change in the running guest.",
         )
     return WritableSlice(overlay, volume.offset, volume.size)
 
 
-def overlay_filesystem(overlay: Overlay, volume: Volume) -> NtfsFilesystem:
-    """Open a volume of the overlay anew, as it is now."""
-    filesystem = open_filesystem(overlay_volume(overlay, volume), volume)
-    return ntfs_of(filesystem, volume)
-
-
-def ntfs_of(filesystem: GuestFilesystem, volume: Volume) -> NtfsFilesystem:
-    """Return the NTFS reader behind a file system. Raises :class:`RefusedError` ``not-writable-volume``."""
-    inner = getattr(filesystem, "inner", filesystem)
-    if not isinstance(inner, NtfsFilesystem):
-        raise RefusedError("not-writable-volume", f"volume {volume.index} is not NTFS: only NTFS is written")
-    return inner
+def bare(filesystem: GuestFilesystem) -> GuestFilesystem:
+    """Return a file system without the recorder that an image puts around it."""
+    return filesystem.inner if isinstance(filesystem, RecordedFilesystem) else filesystem
 
 
 def apply_plan(image: Image, plan: Plan, overlay: Overlay, progress: Progress = SILENT) -> Applied:
@@ -110,7 +99,7 @@ def _apply_to_volume(
 
     volume = image.volume(index)
     device = overlay_volume(overlay, volume)
-    filesystem = ntfs_of(image.filesystem(index), volume)
+    filesystem = bare(image.filesystem(index))
     files = [change for change in plan.files if change.volume == index and change.changes]
     edited = list(_edited_hives(image, plan, index))
     room = sum(change.size or 0 for change in files)
@@ -118,17 +107,17 @@ def _apply_to_volume(
     if files or room:
         room += GROWTH_MARGIN + ENTRY_MARGIN * len(files)
     refuse_unfit_volume(device, volume, filesystem, room=room)
+    if not isinstance(filesystem, NtfsFilesystem):  # said by the line above; the type checker can't know
+        return
     for change in files:
         refuse_unfit_path(filesystem, change.path, structural=True)
     for path, _, hive in edited:
-        refuse_unfit_hive(filesystem, path)
-        if hive.grew_from is not None:
-            refuse_unfit_path(filesystem, path, structural=True)
+        refuse_unfit_hive(filesystem, path, structural=hive.grew_from is not None)
     growing = [(path, hive.size) for path, _, hive in edited if hive.grew_from is not None]
     if files or growing:
         applied.writers[index] = _write_files(device, files, growing, progress)
         applied.files += files
-        filesystem = overlay_filesystem(overlay, volume)
+        filesystem = NtfsFilesystem(device)
     replaced = []
     for path, operations, hive in edited:
         record = _overwritten(device, filesystem, path, hive)
