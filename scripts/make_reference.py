@@ -93,7 +93,7 @@ def told() -> list[Told]:
     }
     found = set()
     for tree in trees:
-        local = known | public | makers(tree, known)
+        local = known | public | makers(tree, known | public)
         for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
             teller = local.get(name_of(call.func))
             code = None if teller is None else resolved(argument(call, teller.code_at, "code"), tree)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.tools import require_tool, run
 from vhdtool.disk.device import FileDevice
 from vhdtool.fs.ntfs import NtfsFilesystem
 from vhdtool.fs.ntfs3g_library import candidates, load
+from vhdtool.fs.ntfs_check import check_volume
 
 KNOWN = frozenset(
     {
@@ -91,6 +93,8 @@ def judge(
         tested = run(require_tool("7zz"), "t", "-tntfs", str(path), check=False).stdout
         assert b"Everything is Ok" in tested, tested
     Ledger(path).check()
+    with closing(FileDevice(path)) as device:
+        assert check_volume(device) == ()
     if tree is None:
         return
     assert ours(path) == tree
