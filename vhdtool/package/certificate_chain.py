@@ -34,7 +34,7 @@ class Chain:
     """A chain from the signer's certificate to the root, and what is wrong with it (nothing: it holds).
 
     ``certificates`` begins with the signer's and ends below the root, or with the last one found where ``root`` is
-    None. ``weakest_digest``: sha1 where one of its signatures is made with it.
+    None. ``uses_sha1``: one of the signatures below the root is made with it.
     """
 
     certificates: tuple[Certificate, ...]
@@ -50,24 +50,24 @@ def build_chain(
     *,
     usage: str,
     at: datetime,
-    signed_late: bool = False,
+    is_now: bool = False,
     path: str | None = None,
 ) -> Chain:
     """Find a chain from ``signer`` over ``others`` to one of ``roots`` and judge it as of ``at``.
 
-    ``usage``: code-signing or time-stamping. ``signed_late``: ``at`` is not a countersigned time but today. The first
+    ``usage``: code-signing or time-stamping. ``is_now``: ``at`` is no countersigned time but the present. The first
     chain without fault is taken, else the first that reaches a root, else the longest beginning.
     """
     search = _Search(others, roots_for(roots, usage))
     best: Chain | None = None
     for certificates, root in search.paths((signer,)):
-        chain = _judge(certificates, root, usage, at, signed_late, path)
+        chain = _judge(certificates, root, usage, at, is_now, path)
         if not chain.problems:
             return chain
         if best is None or (best.root is None and chain.root is not None):
             best = chain
     if best is None:  # no path at all: only where the bound on checks was met at once
-        best = _judge((signer,), None, usage, at, signed_late, path)
+        best = _judge((signer,), None, usage, at, is_now, path)
     return best
 
 
@@ -114,7 +114,7 @@ def _judge(
     root: TrustRoot | None,
     usage: str,
     at: datetime,
-    signed_late: bool,
+    is_now: bool,
     path: str | None,
 ) -> Chain:
     problems: list[Problem] = []
@@ -126,7 +126,7 @@ def _judge(
     above = [root.certificate] if root is not None and root.certificate is not certificates[-1] else []
     for depth, certificate in enumerate([*certificates, *above]):
         is_root = root is not None and certificate.sha256 == root.certificate.sha256
-        problems += _validity(certificate, at, signed_late, path)
+        problems += _validity(certificate, at, is_now, path)
         problems += _usage(certificate, depth, usage, is_root, path)
         if not is_root:
             problems += _soundness(certificate, path)
@@ -152,8 +152,8 @@ def _other_maker(signer: Certificate, path: str | None) -> Iterator[Problem]:
         )
 
 
-def _validity(certificate: Certificate, at: datetime, signed_late: bool, path: str | None) -> Iterator[Problem]:
-    name, moment = certificate.subject_name, "now" if signed_late else f"when signed, {at:%Y-%m-%d}"
+def _validity(certificate: Certificate, at: datetime, is_now: bool, path: str | None) -> Iterator[Problem]:
+    name, moment = certificate.subject_name, "now" if is_now else f"when signed, {at:%Y-%m-%d}"
     if at < certificate.not_before:
         yield Problem("not-yet-valid", f"{name} is valid from {certificate.not_before:%Y-%m-%d}, not {moment}", path)
     if at > certificate.not_after:

@@ -94,14 +94,18 @@ def _check(
     problems += [problem for one in counters if one not in late for problem in one.problems]
     times = [(one.time, one) for one in counters if one.time is not None and not one.problems]
     at, counter = min(times, key=lambda pair: pair[0]) if times else (None, None)
-    lifetime = LIFETIME_SIGNING in (certificate.extended_usages or ())
+    as_of = at
+    if late and signer.digest == "sha1":
+        as_of = late[0].time  # refused for its age below, and for nothing else
+    if LIFETIME_SIGNING in (certificate.extended_usages or ()):
+        as_of = None
     chain = build_chain(
         certificate,
         message.certificates,
         roots,
         usage=CODE_SIGNING,
-        at=now if at is None or lifetime else at,
-        signed_late=at is None or lifetime,
+        at=now if as_of is None else as_of,
+        is_now=as_of is None,
         path=path,
     )
     problems += chain.problems
