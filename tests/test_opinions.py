@@ -23,9 +23,6 @@ from vhdtool.registry.operation import CreateKey, DeleteValue, SetValue
 from vhdtool.registry.opinion import confirm_hive
 from vhdtool.volume.partitions import read_volumes, volume_device
 
-pytest.importorskip("pyvhdi")
-pytest.importorskip("dissect.ntfs")
-pytest.importorskip("Registry")
 SYSTEM = "/Windows/System32/config/SYSTEM"
 DRIVER = "/Windows/System32/drivers/vmbus.sys"
 OPERATIONS = (

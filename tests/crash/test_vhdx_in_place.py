@@ -3,6 +3,7 @@ new one; where one sector of the BAT changes, one that does not replay logs does
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,9 @@ from tests.crash.power_cut import (
     crash_seed,
     dose,
     judge,
+    pending_at,
     record,
 )
-from tests.crash.recording import Write
 from tests.crash.vhdx_scenarios import (
     IMAGE,
     SCENARIOS,
@@ -71,20 +72,21 @@ def test_old_or_new_for_foreign_readers(tmp_path: Path, scenario: Scenario) -> N
 # --- recovery that is interrupted itself -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["dynamic", "no-fold", "differencing", "wide", "pending-log", "marked-headers"])
+@pytest.mark.parametrize("name", ["dynamic", "no-fold", "differencing", "wide", "pending-log"])
 def test_recovery_can_be_interrupted(tmp_path: Path, name: str) -> None:
-    """From each flush of a commit on: the power goes, and goes again while ``recover`` is at work."""
-    scenario = NAMED[name]
-    folder, expected = scenario.prepare(tmp_path)
+    """The power goes at some flush of a commit, and goes again while ``recover`` is at work."""
+    scenario, source = NAMED[name], random.Random(crash_seed())
+    folder, _ = scenario.prepare(tmp_path)
     recording = scenario.record(folder)
     platter = Platter(recording, tmp_path / "stable")
+    flushes = recording.flushes[2:]  # before there is nothing to recover but a pending log
     recoveries = 0
-    for stop in recording.flushes:
+    for stop in sorted(source.sample(flushes, min(len(flushes), dose(3)))):
         platter.advance(stop)
-        pending = {index: None for index in range(stop) if isinstance(recording.operations[index], Write)}
+        pending = dict.fromkeys(pending_at(recording.operations, stop))
         for kept in ({}, pending):
             again = tmp_path / f"again-{stop}-{len(kept)}"
-            platter.make(State(stop, "none", kept), again)
+            platter.make(State(stop, "chosen", kept), again)
             side = scenario.content(again)
             second = record(again, lambda store, again=again: recover_vhdx(str(again / IMAGE), store, SILENT))
             if not second.operations:
@@ -92,10 +94,10 @@ def test_recovery_can_be_interrupted(tmp_path: Path, name: str) -> None:
             recoveries += 1
             only = Expected(side, side)
             judge(
-                second, [by_us(scenario, only), after_recovery(scenario, only)], seed=crash_seed(), count=dose(12),
-                work=tmp_path / "work", starts=NEW_ONLY, ends=NEW_ONLY,
+                second, [by_us(scenario, only), after_recovery(scenario, only)], seed=source.randrange(1 << 32),
+                count=dose(12), work=tmp_path / "work", starts=NEW_ONLY, ends=NEW_ONLY,
             )  # fmt: skip
-    assert recoveries >= 10
+    assert recoveries >= 3
 
 
 # --- the harness sees what a flush is for ----------------------------------------------------------------------------
@@ -107,9 +109,9 @@ def test_recovery_can_be_interrupted(tmp_path: Path, name: str) -> None:
         ("dynamic", [COPIES]),
         ("dynamic", [HOMES]),
         ("wide", [TABLE]),
-        ("wide", [HOME_TABLE]),
         ("wide", [FLIP_1, FLIP_2]),
         ("dynamic", [CLEAR_1, CLEAR_2]),
+        ("dynamic", [REST_1, REST_2]),
     ],
 )
 def test_a_flush_left_out_is_seen(tmp_path: Path, name: str, left_out: list[int]) -> None:

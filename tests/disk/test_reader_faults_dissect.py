@@ -26,8 +26,8 @@ from vhdtool.disk.vhdx_format import BAT_REGION, BlockState
 from vhdtool.disk.vhdx_log_entry import DataWrite
 from vhdtool.disk.witness import Witness
 
-vhd = pytest.importorskip("dissect.hypervisor.disk.vhd")
-vhdx = pytest.importorskip("dissect.hypervisor.disk.vhdx")
+vhd = importlib.import_module("dissect.hypervisor.disk.vhd")
+vhdx = importlib.import_module("dissect.hypervisor.disk.vhdx")
 PARTIAL = BlockState.PARTIALLY_PRESENT
 
 

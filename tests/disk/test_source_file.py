@@ -55,7 +55,6 @@ def test_our_layers_open_it(tmp_path):
 
 @pytest.mark.parametrize("reader", [PYVHDI, DISSECT])
 def test_foreign_readers_open_it(tmp_path, reader):
-    pytest.importorskip(reader)
     make(tmp_path / "a.vhdx", blocks={1: Block(data=pattern(1, MIB))})
     source = Failing((tmp_path / "a.vhdx").read_bytes())
     with VirtualDisk([open_layer(SourceFile(source, "would-be.vhdx"))]) as disk:

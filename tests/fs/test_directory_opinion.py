@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
 import struct
 import tracemalloc
@@ -16,7 +17,7 @@ from vhdtool.fs.directory_opinion import PIECE, FileExpectation, confirm_files
 from vhdtool.fs.ntfs import NtfsFilesystem
 from vhdtool.volume.partitions import Volume
 
-ntfs = pytest.importorskip("dissect.ntfs")
+ntfs = importlib.import_module("dissect.ntfs")
 IMAGE = features.volume()
 VOLUME = Volume(3, 0, len(IMAGE), "none", "", None, "data", filesystem="ntfs")
 RECORD_SIZE = 1024

@@ -57,7 +57,7 @@ def test_blocks_are_served_from_the_device_and_counted():
         Message(Kind.READ, 10, 5), Message(Kind.WRITE, 90, payload=b"0123456789"), Message(Kind.READ, 95, 5), DONE, DONE
     )
     session.mount(volume)
-    assert process.heard[1] == (Kind.MOUNT, b"", 100, 512)
+    assert process.heard[1] == (Kind.MOUNT, b"", 100, 0)
     assert [heard[1] for heard in process.heard[2:]] == [bytes(range(10, 15)), b"56789"]
     report = session.finish()
     assert (report.requests, report.bytes_read, report.bytes_written) == (6, 10, 10)

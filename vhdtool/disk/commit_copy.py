@@ -7,6 +7,7 @@ image. The name leads to the old file or to the new one at every moment. A symbo
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 
 from vhdtool.disk.changes import Changes
@@ -70,6 +71,8 @@ class CopyInPlaceCommit:
             raise ValueError("a commit is prepared before it is finished")
         path, size = self._changes.base.layers[0].info.path, copy.size
         copy.close()
+        if os.name == "nt":  # where a file that is open can't be replaced; all that is still to be read was kept
+            self._changes.base.close()
         self._store.rename(temporary, self._real)
         self._temporary = None
         try:

@@ -207,9 +207,8 @@ class Search(Structure):
 
 
 class FileName(Structure):
-    """The fixed part of ``FILE_NAME_ATTR``, as it is on the volume; the name follows."""
+    """The fixed part of ``FILE_NAME_ATTR``, as it is on the volume; the name follows (:data:`NAME_AT`)."""
 
-    _pack_ = 1
     _fields_ = (
         ("parent", c_uint64),
         ("times", c_uint64 * 4),
@@ -220,6 +219,9 @@ class FileName(Structure):
         ("length", c_uint8),
         ("namespace", c_uint8),
     )
+
+
+NAME_AT: Final = FileName.namespace.offset + 1
 
 
 class SecurityContext(Structure):

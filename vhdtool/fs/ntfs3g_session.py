@@ -90,7 +90,7 @@ class NtfsSession:
     def mount(self, device: WritableDevice) -> None:
         """Mount the volume. Raises :class:`RefusedError` ``ntfs-3g-refuses``."""
         self._device = device
-        self._command("mount", Kind.MOUNT, first=device.size, second=device.logical_sector_size)
+        self._command("mount", Kind.MOUNT, first=device.size)
 
     def make_directory(self, path: str, *, security: bytes | None = None) -> None:
         """As :meth:`vhdtool.fs.writer.FileWriter.make_directory`."""

@@ -355,7 +355,7 @@ class MountedVolume:
     def _names(self, inode: Any) -> Iterator[Name]:
         """All names of a file."""
         search = self._given(self._library.ntfs_attr_get_search_ctx(inode, None), "read the file's names")
-        fixed = ctypes.sizeof(abi.FileName)
+        fixed = abi.NAME_AT
         while not self._library.ntfs_attr_lookup(abi.AT_FILE_NAME, None, 0, 0, 0, None, 0, search):
             header = search.contents.attribute.contents
             value = ctypes.addressof(header) + header.value_offset

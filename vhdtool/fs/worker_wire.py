@@ -34,7 +34,7 @@ class Kind(IntEnum):
 
     # From the writer.
     LOAD = 1  # layers of the sandbox, -; fields: names of the library to try
-    MOUNT = 2  # size of the volume in bytes, sector size; -
+    MOUNT = 2  # size of the volume in bytes, -; -
     CHECK = 3  # -, -; -
     MAKE_DIRECTORY = 4  # -, -; fields: descriptor, names of the path
     PUT = 5  # size, modification time as FILETIME or UNCHANGED; fields: descriptor, names of the path

@@ -164,11 +164,11 @@ def _nested(signers: tuple[Signer, ...], path: str | None, depth: int) -> tuple[
 
 def _content(content: Any) -> tuple[bytes, bytes]:
     """The octets that are digested, and the whole value: PKCS#7 has any DER value, CMS wraps it in an octet string."""
-    from asn1crypto import core  # noqa: PLC0415  # slow to import
+    from asn1crypto import core, parser  # noqa: PLC0415  # slow to import
 
     if isinstance(content, core.Any):
-        value = core.Asn1Value() if content.dump() == b"" else core.load(content.dump(), strict=True)
-        return value.contents or b"", content.dump()
+        der = parser.parse(content.dump(), strict=True)[4]  # without its tag [0]
+        return parser.parse(der, strict=True)[4], der
     if isinstance(content, core.Void):
         raise ValueError("it holds no content")
     octets = bytes(content)

@@ -1,0 +1,85 @@
+"""Catalogs (``.cat``): a signed list of the files of a package, by their digests.
+
+A catalog is a SignedData whose content is a certificate trust list (1.3.6.1.4.1.311.10.1). Each of its members is one
+file; the digest stands in an attribute of the member (SpcIndirectDataContent), with its algorithm. What identifies a
+member, the tag, is only a name for it. A file of no format known to the maker of the catalog (.mum, .manifest, .inf)
+is listed by the digest of all its bytes; catalogs of Windows 8 and later list with SHA-256, older ones with SHA-1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vhdtool.errors import DamagedError
+from vhdtool.package.authenticode import SPC_INDIRECT_DATA, IndirectDigest, read_indirect_data
+from vhdtool.package.der import reading
+from vhdtool.package.pkcs7 import SignedMessage, read_signed_message
+
+TRUST_LIST = "1.3.6.1.4.1.311.10.1"
+CATALOG_USAGE = "1.3.6.1.4.1.311.12.1.1"
+MAX_MEMBERS = 200_000
+"""Most files of one catalog; the largest of Windows itself list some ten thousand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """A catalog. ``members`` are the digests it lists, not yet believed: that depends on ``message``'s signatures."""
+
+    message: SignedMessage = field(repr=False)
+    members: frozenset[IndirectDigest] = field(repr=False)
+
+    def lists(self, digests: Mapping[str, bytes]) -> str | None:
+        """Return the strongest algorithm by which a file with these digests is listed; None where it is not.
+
+        ``digests`` are of the whole file, by algorithm: sha1, sha256.
+        """
+        for algorithm in ("sha512", "sha384", "sha256", "sha1"):
+            digest = digests.get(algorithm)
+            if digest is not None and IndirectDigest(algorithm, digest) in self.members:
+                return algorithm
+        return None
+
+
+def read_catalog(data: bytes, *, path: str | None = None) -> Catalog:
+    """Read a catalog.
+
+    Raises:
+        DamagedError: ``der-damaged``, ``signature-damaged``: it is no signed message; ``catalog-damaged``: its
+            content is no list of files, or too long.
+    """
+    message = read_signed_message(data, path=path)
+    if message.content_type != TRUST_LIST:
+        raise _damaged("the file is no catalog", path, TRUST_LIST, message.content_type)
+    from vhdtool.package.authenticode_asn1 import TrustList  # noqa: PLC0415  # slow to import
+
+    with reading("the catalog", path):
+        parsed = TrustList.load(message.content_der, strict=True)
+        usages = [one.dotted for one in parsed["usages"]]
+        if usages != [CATALOG_USAGE]:
+            raise _damaged("the list is of something other than files", path, CATALOG_USAGE, ", ".join(usages))
+        members = parsed["members"] or ()
+        if len(members) > MAX_MEMBERS:
+            raise _damaged("the catalog lists too many files", path, f"at most {MAX_MEMBERS}", len(members))
+        return Catalog(message, frozenset(digest for one in members for digest in _digests(one)))
+
+
+def _digests(member: Any) -> list[IndirectDigest]:
+    return [
+        read_indirect_data(value.dump())
+        for attribute in member["attributes"] or ()
+        if attribute["type"].dotted == SPC_INDIRECT_DATA
+        for value in attribute["values"]
+    ]
+
+
+def _damaged(message: str, path: str | None, expected: object, found: object) -> DamagedError:
+    return DamagedError(
+        "catalog-damaged",
+        message,
+        path=path,
+        expected=expected,
+        found=found,
+        hint="The package is damaged, or is none of Windows: get it again from Microsoft.",
+    )
