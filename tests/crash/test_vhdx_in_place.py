@@ -75,13 +75,13 @@ def test_old_or_new_for_foreign_readers(tmp_path: Path, scenario: Scenario) -> N
 @pytest.mark.parametrize("name", ["dynamic", "no-fold", "differencing", "wide", "pending-log"])
 def test_recovery_can_be_interrupted(tmp_path: Path, name: str) -> None:
     """The power goes at some flush of a commit, and goes again while ``recover`` is at work."""
-    scenario, source = NAMED[name], random.Random(crash_seed())
+    scenario, seed = NAMED[name], crash_seed()
     folder, _ = scenario.prepare(tmp_path)
     recording = scenario.record(folder)
     platter = Platter(recording, tmp_path / "stable")
     flushes = recording.flushes[2:]  # before there is nothing to recover but a pending log
     recoveries = 0
-    for stop in sorted(source.sample(flushes, min(len(flushes), dose(3)))):
+    for stop in sorted(random.Random(seed).sample(flushes, min(len(flushes), dose(3)))):
         platter.advance(stop)
         pending = dict.fromkeys(pending_at(recording.operations, stop))
         for kept in ({}, pending):
@@ -94,7 +94,7 @@ def test_recovery_can_be_interrupted(tmp_path: Path, name: str) -> None:
             recoveries += 1
             only = Expected(side, side)
             judge(
-                second, [by_us(scenario, only), after_recovery(scenario, only)], seed=source.randrange(1 << 32),
+                second, [by_us(scenario, only), after_recovery(scenario, only)], seed=seed,
                 count=dose(12), work=tmp_path / "work", starts=NEW_ONLY, ends=NEW_ONLY,
             )  # fmt: skip
     assert recoveries >= 3

@@ -26,7 +26,7 @@ from vhdtool.disk.witness import Difference, Expected, OpinionReport, Range, Tal
 from vhdtool.errors import InputError, OpinionError
 from vhdtool.progress import SILENT, Progress
 
-WINDOW = 1 << 20
+WINDOW = 256 << 10  # larger ones cost more: the allocator gives what big buffers took back to the system each time
 UNCONFIRMED_KEPT = 16
 OURS = "vhdtool"
 PLAIN_FILE = "plain file"

@@ -18,6 +18,7 @@ from vhdtool.errors import OutputError
 
 SLOT: Final = 1 << 20
 PAGE: Final = 4096
+COMPARED: Final = 256 << 10  # larger pieces cost more: the allocator gives big buffers back to the system each time
 _PAGES = SLOT // PAGE
 _ALL = (1 << _PAGES) - 1
 
@@ -142,11 +143,13 @@ class Overlay:
         if known is not None:
             return known
         mask = 0
-        for start, stop in self._pages_of(slot):
-            new = bytearray(stop - start)
-            self._read_spool(start, memoryview(new))
-            old = self.base.read_at(start, stop - start)
-            mask |= differing_sectors(new, old, self._sector_size) << (start - slot * SLOT) // self._sector_size
+        for first, last in self._pages_of(slot):
+            for start in range(first, last, COMPARED):
+                stop = min(start + COMPARED, last)
+                new = bytearray(stop - start)
+                self._read_spool(start, memoryview(new))
+                old = self.base.read_at(start, stop - start)
+                mask |= differing_sectors(new, old, self._sector_size) << (start - slot * SLOT) // self._sector_size
         self._differing[slot] = mask
         return mask
 

@@ -11,7 +11,7 @@ from vhdtool.fs.base import FileStat, GuestFilesystem
 from vhdtool.fs.paths import join_path, split_path
 from vhdtool.transaction.plan import FileChange, Plan
 
-COPY_PIECE = 1 << 20
+COPY_PIECE = 256 << 10
 DEEPEST = 256
 MOST_REMOVED = 100_000
 """A removed tree has at most so many entries: every one of them is listed in the plan."""
