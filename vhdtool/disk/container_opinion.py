@@ -211,8 +211,12 @@ class _Inquiry:
 
     def _note_unconfirmed(self, start: int, stop: int) -> None:
         self._unconfirmed_bytes += stop - start
-        if len(self._unconfirmed) < UNCONFIRMED_KEPT:
-            self._unconfirmed.append(Unconfirmed(start, stop - start, tuple(self._reasons(start, stop))))
+        why = tuple(self._reasons(start, stop))
+        last = self._unconfirmed[-1] if self._unconfirmed else None
+        if last is not None and (last.offset + last.length, last.why) == (start, why):
+            self._unconfirmed[-1] = Unconfirmed(last.offset, last.length + stop - start, why)
+        elif len(self._unconfirmed) < UNCONFIRMED_KEPT:
+            self._unconfirmed.append(Unconfirmed(start, stop - start, why))
 
     def _reasons(self, start: int, stop: int) -> Iterator[str]:
         for witness in self._witnesses:
