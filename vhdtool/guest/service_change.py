@@ -210,7 +210,7 @@ class _Guest:
         lowered = {name.lower(): name for name in names[:MOST_SERVICES]}
         close = [lowered[name] for name in difflib.get_close_matches(asked.lower(), lowered, n=3)]
         meant = f"Similar names: {', '.join(close)}. " if close else ""
-        return f"{meant}All names: vhdtool services list IMAGE --all"
+        return f"{meant}All names: vhdtool services list IMAGE --all-services"
 
 
 def integration_component(asked: str) -> IntegrationComponent | None:
