@@ -26,7 +26,7 @@ from vhdtool.volume.partitions import Volume
 if TYPE_CHECKING:
     from vhdtool.fs.writer import FileWriter
 
-GROWTH_MARGIN = 1 << 20
+GROWTH_MARGIN = 64 << 10
 ENTRY_MARGIN = 8 << 10
 """Room, beyond what the files need, that must be free on a volume: once, and for each file its MFT record, its place
 in a directory, and the rest of its last cluster."""
