@@ -21,6 +21,7 @@ NTFS_WORKER = "vhdtool/fs/ntfs3g_worker.py"  # a process of its own: os._exit is
 WRITERS = {  # the only modules of the library that make files on the host, none of them an image
     "vhdtool/report/host_files.py",
     "vhdtool/report/evidence.py",
+    "vhdtool/package/cabinet_libmspack.py",  # a private temporary folder: libmspack takes and gives files by name
 }
 IMAGE_WRITER = "vhdtool/disk/host_store.py"  # the one door to image files
 SPOOL_WRITER = "vhdtool/disk/overlay.py"  # an unnamed temporary file

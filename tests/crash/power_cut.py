@@ -16,7 +16,8 @@ NEW one, REFUSED, or anything else, which is WRONG. It raises :class:`CrashFault
 
 ``Expected(old, new).view(data)`` compares whole disks. A reader that changes the files (``qemu-img check -r all``,
 ``recover``) says so with ``changes=True`` and gets a copy of its own. ``every=5`` asks a slow reader in every fifth
-state only (and in the first and the last). The folder keeps the names of the recorded one, so children find parents.
+state only (and in the first and the last); ``every=seldom(5)`` lets ``scripts/long`` ask it more often. The folder
+keeps the names of the recorded one, so children find parents.
 
 What a state is: the operations up to a stop, where those that were flushed before it are all there, and of the others
 none, all, a prefix with the last one torn, all but one, one alone, or a random subset, each write of it whole or torn.
@@ -154,7 +155,16 @@ def crash_seed() -> int:
 
 def dose(count: int) -> int:
     """``count`` times ``VHDTOOL_CRASH_DOSE``; ``scripts/long`` sets it."""
-    return int(count * float(os.environ.get("VHDTOOL_CRASH_DOSE", "1")))
+    return int(count * _dose())
+
+
+def seldom(every: int) -> int:
+    """For :attr:`Reader.every` of slow readers: the higher the dose, the more states they see, in the end all."""
+    return max(1, int(every / _dose()))
+
+
+def _dose() -> float:
+    return float(os.environ.get("VHDTOOL_CRASH_DOSE", "1"))
 
 
 def record(folder: Path, action: Callable[[HostStore], object], *, reflinks: bool = False) -> Recording:

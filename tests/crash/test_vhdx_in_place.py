@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.crash.power_cut import (
     CrashFaultError,
     Expected,
     Platter,
+    Reader,
     State,
     View,
     crash_seed,
@@ -19,6 +21,7 @@ from tests.crash.power_cut import (
     judge,
     pending_at,
     record,
+    seldom,
 )
 from tests.crash.vhdx_scenarios import (
     IMAGE,
@@ -29,7 +32,12 @@ from tests.crash.vhdx_scenarios import (
     by_qemu,
     by_us,
 )
+from tests.disk.vhdx_files import IDENTITY, MIB, make, opened, pattern, read_all
+from vhdtool.disk import vhdx_format as fmt
+from vhdtool.disk.create_vhdx import Block
 from vhdtool.disk.recover_vhdx import recover_vhdx
+from vhdtool.disk.vhdx_log_entry import DataWrite
+from vhdtool.disk.vhdx_log_writer import write_logged
 from vhdtool.progress import SILENT
 
 NAMED = {scenario.name: scenario for scenario in SCENARIOS}
@@ -60,7 +68,7 @@ def test_old_or_new(tmp_path: Path, scenario: Scenario) -> None:
 @pytest.mark.parametrize("scenario", [one for one in SCENARIOS if one.qemu or one.dissect], ids=str)
 def test_old_or_new_for_foreign_readers(tmp_path: Path, scenario: Scenario) -> None:
     folder, expected = scenario.prepare(tmp_path)
-    readers = [by_qemu(scenario, expected, every=6 if scenario.audited else 25)] if scenario.qemu else []
+    readers = [by_qemu(scenario, expected, every=seldom(6 if scenario.audited else 25))] if scenario.qemu else []
     if scenario.dissect:
         readers.append(by_dissect(scenario, expected))
     recording = scenario.record(folder)
@@ -98,6 +106,36 @@ def test_recovery_can_be_interrupted(tmp_path: Path, name: str) -> None:
                 count=dose(12), work=tmp_path / "work", starts=NEW_ONLY, ends=NEW_ONLY,
             )  # fmt: skip
     assert recoveries >= 3
+
+
+# --- metadata through the log ----------------------------------------------------------------------------------------
+
+
+def test_metadata_is_changed_as_a_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    item = UUID(int=9)
+    blocks = {1: Block(data=pattern(1, MIB))}
+    make(folder / IMAGE, blocks=blocks, metadata_items=[(item, fmt.METADATA_IS_USER, pattern(5, 4 * 4096))])
+
+    def metadata(state: Path) -> bytes:
+        with opened(state / IMAGE) as layer:
+            data = bytearray(3 * 4096)
+            layer.read_stored(place, memoryview(data))
+            assert layer.data_write_guid == IDENTITY.data_write
+        assert read_all(state / IMAGE)[MIB : 2 * MIB] == pattern(1, MIB)
+        return bytes(data)
+
+    with opened(folder / IMAGE) as layer:
+        start = next(one.offset for one in layer.metadata_items if one.item_id == item)
+    place = -(-start // 4096) * 4096  # the item's whole sectors
+    new = pattern(6, 3 * 4096)
+    expected = Expected(metadata(folder), new)
+    writes = [DataWrite(place + at, new[at : at + 4096]) for at in range(0, len(new), 4096)]
+    recording = record(folder, lambda store: write_logged(str(folder / IMAGE), writes, store))
+    reader = Reader("vhdtool", lambda state: expected.view(metadata(state)))
+    tally = judge(recording, [reader], seed=crash_seed(), count=dose(60), work=tmp_path / "work")
+    assert set(tally.seen("vhdtool")) == {View.OLD, View.NEW}
 
 
 # --- the harness sees what a flush is for ----------------------------------------------------------------------------

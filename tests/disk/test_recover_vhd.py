@@ -117,7 +117,7 @@ def test_a_damaged_copy_at_the_start_is_restored(image):
     overwrite(image, 0, b"\xee" * 512)
     recovered = recover_vhd(str(image))
     assert recovered is not None
-    assert (recovered.action, recovered.bytes_written) == ("cleared", 512)
+    assert (recovered.action, recovered.bytes_written) == ("repaired", 512)
     assert "at the start" in recovered.notes[0]
     assert folder_state(image.parent) == before
 

@@ -14,7 +14,7 @@ NOW = datetime(2026, 11, 23, tzinfo=UTC)
 CONTENT = indirect("sha256", bytes(range(32)))
 
 
-def test_roots() -> tuple[TrustRoot, ...]:
+def authority_roots() -> tuple[TrustRoot, ...]:
     return read_trust_roots(trusted_root())
 
 
@@ -26,11 +26,8 @@ def judged(
     how: Signing, *, nested: bytes | None = None, now: datetime = NOW, roots: Sequence[TrustRoot] | None = None
 ) -> tuple[SignatureVerdict, ...]:
     message = read_signed_message(signature(how, nested))
-    return check_signatures(message, test_roots() if roots is None else roots, now=now)
+    return check_signatures(message, authority_roots() if roots is None else roots, now=now)
 
 
 def codes(verdicts: Sequence[SignatureVerdict]) -> set[str]:
     return {problem.code for verdict in verdicts for problem in verdict.problems}
-
-
-test_roots.__test__ = False  # type: ignore[attr-defined]

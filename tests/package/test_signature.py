@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -11,14 +12,13 @@ from scripts.fixtures.test_authority import (
     intermediate,
     issue,
     lasting_signer,
-    root,
-    signer,
     stranger_root,
     time_stamper,
 )
-from tests.package.signing import NOW, codes, judged, signature
-from vhdtool.package.signature import combined_state
-from vhdtool.package.trust_roots import microsoft_roots
+from tests.package.signing import NOW, authority_roots, codes, judged, signature
+from vhdtool.package.pkcs7 import read_signed_message
+from vhdtool.package.signature import check_signatures, combined_state
+from vhdtool.package.trust_roots import microsoft_roots, read_trust_roots
 
 IN_2016, IN_2018 = datetime(2016, 6, 25, tzinfo=UTC), datetime(2018, 6, 25, tzinfo=UTC)
 WITH_ALL = (intermediate(), time_stamper())
@@ -84,8 +84,6 @@ def test_wrong_root():
 
 def test_root_of_the_same_name_with_another_key():
     other = issue("vhdtool Test Root", 4, None, serial=1, authority=True)
-    from vhdtool.package.trust_roots import read_trust_roots  # noqa: PLC0415
-
     assert codes(judged(Signing(), roots=read_trust_roots(other.certificate))) == {"untrusted-root"}
 
 
@@ -155,7 +153,12 @@ def test_late_sha1_beside_a_good_one_takes_nothing_from_it():
 
 def test_late_sha1_of_an_expired_signer_beside_a_good_one():
     by = issue(
-        "Signer of 2018", 2, intermediate(), serial=45, not_after=datetime(2019, 1, 1, tzinfo=UTC), purposes=(CODE_SIGNING,)
+        "Signer of 2018",
+        2,
+        intermediate(),
+        serial=45,
+        not_after=datetime(2019, 1, 1, tzinfo=UTC),
+        purposes=(CODE_SIGNING,),
     )
     how = Signing(by=by, digest="sha1", stamps=LATE_SHA1.stamps)
     assert codes(judged(how)) == {"sha1-too-late"}
@@ -168,33 +171,34 @@ def test_broken_nested_signature_breaks_the_file():
 
 
 def test_signers_certificate_left_out():
-    stranger = issue("Somebody", 2, intermediate(), serial=46, purposes=(CODE_SIGNING,))
-    blob = signature(Signing())
-    from vhdtool.package.pkcs7 import read_signed_message  # noqa: PLC0415
-    from vhdtool.package.signature import check_signatures  # noqa: PLC0415
+    message = read_signed_message(signature(Signing()))
+    others = tuple(one for one in message.certificates if one.subject_name != "vhdtool Test Signer")
+    verdicts = check_signatures(replace(message, certificates=others), authority_roots(), now=NOW)
+    assert codes(verdicts) == {"certificate-missing"}
+    assert combined_state(verdicts) == "invalid"
 
-    message = read_signed_message(blob.replace(b"\x02\x01\x03", b"\x02\x01\x2e", 1))
-    verdicts = check_signatures(message, (), now=NOW)
-    assert verdicts[0].state == "invalid"
-    assert stranger.certificate not in blob
+
+def test_certificates_that_nobody_issued_are_told():
+    other = issue("Left Over", 2, stranger_root(), serial=48)
+    assert codes(judged(Signing(beside=(*WITH_ALL, other)))) == {"stray-certificate"}
+    assert codes(judged(Signing(beside=(*WITH_ALL, lasting_signer())))) == set()
 
 
 def test_changed_signature_is_found():
-    how = Signing()
-    blob = signature(how)
-    own = signer().sign(b"", "sha256")
-    assert own not in blob
-    from vhdtool.package.pkcs7 import read_signed_message  # noqa: PLC0415
-    from vhdtool.package.signature import check_signatures  # noqa: PLC0415
-
+    blob = signature(Signing())
     value = read_signed_message(blob).signers[0].signature
     at = blob.index(value)
     changed = bytearray(blob)
     changed[at + 100] ^= 1
-    verdicts = check_signatures(read_signed_message(bytes(changed)), (), now=NOW)
-    assert "signature-mismatch" in codes(verdicts)
-    assert "countersignature-mismatch" in codes(verdicts)  # the time stamp is of the signature as it was
+    verdicts = check_signatures(read_signed_message(bytes(changed)), authority_roots(), now=NOW)
+    # the time stamp is of the signature as it was
+    assert codes(verdicts) == {"signature-mismatch", "countersignature-mismatch"}
 
 
-def test_the_root_itself_may_sign_where_it_is_trusted_and_for_code():
-    assert "wrong-usage" not in codes(judged(Signing(by=root(), stamps=())))
+def test_a_signer_that_signed_itself_is_trusted_where_the_user_says_so():
+    own = issue("Signs Itself", 4, None, serial=47, purposes=(CODE_SIGNING,))
+    how = Signing(by=own, beside=(), stamps=())
+    assert codes(judged(how)) == {"untrusted-root"}
+    (verdict,) = judged(how, roots=read_trust_roots(own.certificate))
+    assert verdict.state == "valid", verdict.problems
+    assert verdict.chain == ("Signs Itself",)

@@ -68,15 +68,19 @@ class Written:
     notes: tuple[str, ...] = ()
 
 
+RecoveryAction = Literal["finished", "rolled-back", "replayed", "cleared", "repaired"]
+
+
 @dataclass(frozen=True, slots=True)
 class Recovered:
     """What was done about an interrupted commit or a pending log.
 
-    ``action``: finished, rolled-back, replayed, or cleared (left-over files and space of a commit that had ended).
+    ``action``: finished, rolled-back, replayed, cleared (left-over files and space of a commit that had ended), or
+    repaired (a damaged copy of a structure, from the sound one).
     """
 
     path: str
-    action: Literal["finished", "rolled-back", "replayed", "cleared"]
+    action: RecoveryAction
     bytes_written: int
     notes: tuple[str, ...] = ()
 

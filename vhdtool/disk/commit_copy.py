@@ -13,10 +13,11 @@ from contextlib import suppress
 from vhdtool.disk.changes import Changes
 from vhdtool.disk.commit import Candidate, Target, Written
 from vhdtool.disk.counted_file import CountedFile
-from vhdtool.disk.flat_image import UNDO, changed_pieces, changed_size, refuse_unfit_file
+from vhdtool.disk.flat_image import changed_pieces, changed_size, refuse_unfit_file
 from vhdtool.disk.host_ranges import host_ranges
 from vhdtool.disk.host_store import OS_STORE, HostStore
 from vhdtool.disk.image_writer import RawWriter, fill
+from vhdtool.disk.in_place_errors import UNDO
 from vhdtool.disk.recover_copy import copy_name, remove_left_over
 from vhdtool.disk.room import refuse_no_room
 from vhdtool.errors import ChangedError, OutputError

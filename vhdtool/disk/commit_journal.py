@@ -24,8 +24,9 @@ from vhdtool.disk.changes import Changes
 from vhdtool.disk.commit import Candidate, Target, Written
 from vhdtool.disk.counted_file import CountedFile
 from vhdtool.disk.device import FileDevice, Slice
-from vhdtool.disk.flat_image import UNDO, changed_pieces, changed_size, joined, refuse_unfit_file
+from vhdtool.disk.flat_image import changed_pieces, changed_size, joined, refuse_unfit_file
 from vhdtool.disk.host_store import OS_STORE, HostStore
+from vhdtool.disk.in_place_errors import UNDO
 from vhdtool.disk.journal import ImageFacts, Journal, journal_name, read_journal, write_journal
 from vhdtool.disk.patched_source import Patch, PatchedSource
 from vhdtool.disk.room import refuse_no_room

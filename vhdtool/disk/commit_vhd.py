@@ -33,6 +33,7 @@ from vhdtool.disk.changes import Changes
 from vhdtool.disk.commit import Candidate, Target, Written
 from vhdtool.disk.counted_file import PIECE, CountedFile
 from vhdtool.disk.host_store import OS_STORE, HostStore
+from vhdtool.disk.in_place_errors import UNDO, room_stays, unfinished
 from vhdtool.disk.patched_source import Patch, PatchedSource
 from vhdtool.disk.room import refuse_no_room
 from vhdtool.disk.vhd import VhdLayer
@@ -42,11 +43,10 @@ from vhdtool.disk.vhd_flip import BlockShape, end_file, fold_back, point_header,
 from vhdtool.disk.vhd_header import DynamicHeader
 from vhdtool.disk.vhd_move import BLOCK_LIMIT, MovedBlocks, MoveRecord, encode_record, record_length, sectors
 from vhdtool.disk.vhd_sources import BlockSource, HomeTable
-from vhdtool.errors import ChangedError, OutputError, RefusedError, VhdtoolError
+from vhdtool.errors import OutputError, RefusedError, VhdtoolError
 from vhdtool.progress import Progress
 
 SPARE_TABLE_LIMIT = 4 << 20  # bytes of entries for blocks that the disk has not; more is no honest table
-UNDO = "A change in place is not undone by a command: restore the image from a copy made before."
 
 
 class VhdInPlaceCommit:
@@ -103,7 +103,7 @@ class VhdInPlaceCommit:
                 fold_back(file, record, self._shape, progress)
                 end_file(file, footer, record.new_end)
             except VhdtoolError as error:
-                raise _unfinished(error, self.path) from error
+                raise unfinished(error, self.path) from error
             end = record.new_end + fmt.FOOTER_SIZE
         self.abandon()
         return Written(self.path, len(record.blocks), file.written, before, end, UNDO)
@@ -185,12 +185,7 @@ class VhdInPlaceCommit:
             try:
                 end_file(file, old, footers.tail.offset)
             except VhdtoolError as second:
-                raise OutputError(
-                    "cannot-write",
-                    f"{error}; and the room that the file was given for it can't be taken away again: {second.message}",
-                    path=self.path,
-                    hint=f"The disk in it is the old one, as a whole. Make room, then: vhdtool recover {self.path}",
-                ) from error
+                raise room_stays(error, second, self.path) from error
             raise
         finally:
             progress.finish()
@@ -231,13 +226,3 @@ def _touched(changes: Changes, block_size: int) -> Iterator[int]:
         first = max(done, offset // block_size)
         done = max(done, -(-(offset + length) // block_size))
         yield from range(first, done)
-
-
-def _unfinished(error: VhdtoolError, path: str) -> ChangedError:
-    return ChangedError(
-        "commit-unfinished",
-        f"the change may have reached the image, and could not be finished: {error.message}",
-        path=path,
-        offset=error.offset,
-        hint=f"The disk in it is whole, the old or the new one. Finish or undo it: vhdtool recover {path}",
-    )

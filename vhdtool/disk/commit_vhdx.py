@@ -28,6 +28,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Final
 from uuid import UUID
 
 from vhdtool.bytesource import ByteSource, BytesSource
@@ -37,6 +38,7 @@ from vhdtool.disk.changes import Changes
 from vhdtool.disk.commit import Candidate, Target, Written
 from vhdtool.disk.counted_file import PIECE, CountedFile
 from vhdtool.disk.host_store import OS_STORE, HostStore
+from vhdtool.disk.in_place_errors import UNDO, room_stays, unfinished
 from vhdtool.disk.patched_source import Patch, PatchedSource
 from vhdtool.disk.room import refuse_no_room
 from vhdtool.disk.vhdx import VhdxLayer
@@ -49,13 +51,10 @@ from vhdtool.disk.vhdx_log_writer import carry_out, write_entries
 from vhdtool.disk.vhdx_move import encode_record
 from vhdtool.disk.vhdx_pending import replay_pending
 from vhdtool.disk.vhdx_sources import BlockSource, StoredSource
-from vhdtool.errors import ChangedError, OutputError, VhdtoolError
+from vhdtool.errors import VhdtoolError
 from vhdtool.progress import Progress
 
-UNDO = (
-    "A change in place is not undone by a command: restore the image from a copy made before. "
-    "Children of the image no longer fit it."
-)
+CHILDREN_LEFT: Final = "Children of the image no longer fit it."
 
 
 class VhdxInPlaceCommit:
@@ -123,10 +122,10 @@ class VhdxInPlaceCommit:
             try:
                 self._make_it_count(file, slots, plan, guid, progress)
             except VhdtoolError as error:
-                raise _unfinished(error, self.path) from error
+                raise unfinished(error, self.path) from error
             size = plan.new_size
         self.abandon()
-        return Written(self.path, len(plan.record.blocks), file.written, before, size, UNDO, notes)
+        return Written(self.path, len(plan.record.blocks), file.written, before, size, f"{UNDO} {CHILDREN_LEFT}", notes)
 
     def abandon(self) -> None:
         """As :meth:`Commit.abandon`."""
@@ -147,12 +146,7 @@ class VhdxInPlaceCommit:
             try:
                 end_file(file, plan.record.old_size)
             except VhdtoolError as second:
-                raise OutputError(
-                    "cannot-write",
-                    f"{error}; and the room that the file was given for it can't be taken away again: {second.message}",
-                    path=self.path,
-                    hint=f"The disk in it is the old one, as a whole. Make room, then: vhdtool recover {self.path}",
-                ) from error
+                raise room_stays(error, second, self.path) from error
             raise
         finally:
             progress.finish()
@@ -231,13 +225,3 @@ class VhdxInPlaceCommit:
             Patch(home, BlockSource(self._changes, number, plan.block_size)) for number, home, _ in plan.record.blocks
         ]
         return PatchedSource(base, plan.new_size, patches)
-
-
-def _unfinished(error: VhdtoolError, path: str) -> ChangedError:
-    return ChangedError(
-        "commit-unfinished",
-        f"the change may have reached the image, and could not be finished: {error.message}",
-        path=path,
-        offset=error.offset,
-        hint=f"The disk in it is whole, the old or the new one. Finish or undo it: vhdtool recover {path}",
-    )

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vhdtool.disk.changes import Changes
+from vhdtool.disk.in_place_errors import needs_recovery
 from vhdtool.disk.vhd import VhdLayer
 from vhdtool.disk.vhd_fitness import refuse_unfit_vhd
 from vhdtool.errors import InputError, RefusedError
 
 PIECE = 1 << 20
-UNDO = "A change in place is not undone by a command: restore the image from a copy made before."
 
 
 def refuse_unfit_file(changes: Changes) -> str:
@@ -28,12 +28,7 @@ def refuse_unfit_file(changes: Changes) -> str:
     layer = changes.base.layers[0]
     path = layer.info.path
     if layer.info.log is not None:
-        raise RefusedError(
-            "image-needs-recovery",
-            "a change to the image was interrupted: it is not changed in place like that",
-            path=path,
-            hint=f"Bring it to rest first: vhdtool recover {path}",
-        )
+        raise needs_recovery("a change to the image was interrupted", path)
     if isinstance(layer, VhdLayer):
         refuse_unfit_vhd(layer)
     real = os.path.realpath(path)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from contextlib import closing
 from itertools import pairwise
-from typing import Literal
 
 from vhdtool.bytesource import ByteSource, read_exactly
 from vhdtool.disk import vhd_format as fmt
-from vhdtool.disk.commit import Recovered
+from vhdtool.disk.commit import Recovered, RecoveryAction
 from vhdtool.disk.counted_file import PIECE, CountedFile
 from vhdtool.disk.device import FileDevice
 from vhdtool.disk.host_store import OS_STORE, HostStore
@@ -25,7 +24,6 @@ from vhdtool.disk.vhd_move import MoveRecord, record_length, sectors
 from vhdtool.errors import DamagedError
 from vhdtool.progress import SILENT, Progress
 
-Action = Literal["finished", "rolled-back", "cleared"]
 SEARCH_LIMIT = 8 << 20
 """How far behind the last block an old footer is looked for: other programs may leave unused room there."""
 
@@ -41,7 +39,7 @@ def recover_vhd(path: str, store: HostStore = OS_STORE, progress: Progress = SIL
     """
     notes: list[str] = []
     written = 0
-    action: Action | None = None
+    action: RecoveryAction | None = None
     for step in (_repair_footers, _clear_up):
         with closing(FileDevice(path)) as source:
             if not looks_like_vhd(source) or left_over_footer(source) is not None:
@@ -88,7 +86,7 @@ def _footer(layer: VhdLayer, source: ByteSource) -> bytes:
 
 def _repair_footers(
     layer: VhdLayer, source: FileDevice, late: _LateFile, progress: Progress
-) -> tuple[Action, str] | None:
+) -> tuple[RecoveryAction, str] | None:
     del progress
     footers = layer.footers
     if not footers.trusted or layer.header is None:
@@ -102,10 +100,12 @@ def _repair_footers(
         return None
     late.open().write_at(place, _footer(layer, source))
     late.open().flush()
-    return "cleared", note
+    return "repaired", note
 
 
-def _clear_up(layer: VhdLayer, source: FileDevice, late: _LateFile, progress: Progress) -> tuple[Action, str] | None:
+def _clear_up(
+    layer: VhdLayer, source: FileDevice, late: _LateFile, progress: Progress
+) -> tuple[RecoveryAction, str] | None:
     record = layer.unfinished
     if record is None:
         end = _first_end(layer, source)

@@ -22,11 +22,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
-from typing import Literal
 
 from vhdtool.bytesource import read_exactly
 from vhdtool.disk import vhdx_format as fmt
-from vhdtool.disk.commit import Recovered
+from vhdtool.disk.commit import Recovered, RecoveryAction
 from vhdtool.disk.counted_file import CountedFile
 from vhdtool.disk.device import FileDevice, Origin
 from vhdtool.disk.host_store import HostStore
@@ -44,8 +43,6 @@ from vhdtool.disk.vhdx_space import whole_mib
 from vhdtool.disk.vhdx_survey import Survey
 from vhdtool.progress import Progress
 
-Action = Literal["finished", "rolled-back", "replayed", "cleared"]
-
 
 def recover_vhdx(path: str, store: HostStore, progress: Progress) -> Recovered | None:
     """Bring the file to rest; ``None`` where there is nothing to do, and then nothing is written.
@@ -62,7 +59,9 @@ def recover_vhdx(path: str, store: HostStore, progress: Progress) -> Recovered |
         try:
             slots = HeaderSlots(file)
             notes = _bring_to_rest(file, slots, layer, tables, progress)
-            action: Action = "cleared" if layer.replay is None else "replayed"
+            action: RecoveryAction = "replayed"
+            if layer.replay is None:
+                action = "repaired" if tables or not all(header.valid for header in layer.headers) else "cleared"
             if record is not None:
                 action = _end_commit(file, slots, record, progress)
                 notes.append(f"bytes that were lent for a change and are given back: {layer.stored_size - file.size}")
@@ -141,7 +140,7 @@ def _believed_record(layer: VhdxLayer) -> MoveRecord | None:
     return record if record is not None and Survey(layer).end <= record.offset else None
 
 
-def _end_commit(file: CountedFile, slots: HeaderSlots, record: MoveRecord, progress: Progress) -> Action:
+def _end_commit(file: CountedFile, slots: HeaderSlots, record: MoveRecord, progress: Progress) -> RecoveryAction:
     """Step 4; the log is empty by now."""
     with _opened(file.path) as layer:
         committed = slots.header.data_write_guid == record.data_write_guid or any(

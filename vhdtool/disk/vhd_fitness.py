@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from itertools import chain
 
 from vhdtool.disk import vhd_format as fmt
+from vhdtool.disk.in_place_errors import damaged, needs_recovery
 from vhdtool.disk.vhd import VhdLayer
 from vhdtool.disk.vhd_flip import BlockShape
 from vhdtool.errors import DamagedError, RefusedError
@@ -24,11 +25,11 @@ def refuse_unfit_vhd(layer: VhdLayer) -> None:
     """
     footers, path = layer.footers, layer.info.path
     if layer.unfinished is not None:
-        raise _needs_recovery("a change to the image was interrupted", path, layer.footers.data_end)
+        raise needs_recovery("a change to the image was interrupted", path, layer.footers.data_end)
     if not footers.trusted:
-        raise _damaged("no footer of the image has a right checksum", path, footers.tail.offset)
+        raise damaged("no footer of the image has a right checksum", path, footers.tail.offset)
     if not footers.tail.valid:
-        raise _needs_recovery("the footer at the end of the image is damaged", path, footers.tail.offset)
+        raise needs_recovery("the footer at the end of the image is damaged", path, footers.tail.offset)
     if footers.footer.saved_state:
         raise RefusedError(
             "vhd-saved-state",
@@ -41,13 +42,13 @@ def refuse_unfit_vhd(layer: VhdLayer) -> None:
         return
     head = footers.head
     if head is None or not head.valid:
-        raise _needs_recovery("the copy of the footer at the image's start is damaged", path, 0)
+        raise needs_recovery("the copy of the footer at the image's start is damaged", path, 0)
     if head.footer != footers.footer:
-        raise _damaged("the footer and its copy at the image's start differ", path, 0)
+        raise damaged("the footer and its copy at the image's start differ", path, 0)
     if not layer.header.checksum_right:
-        raise _damaged("the dynamic disk header has a wrong checksum", path, layer.header.offset)
+        raise damaged("the dynamic disk header has a wrong checksum", path, layer.header.offset)
     if layer.header.offset % fmt.SECTOR_SIZE:
-        raise _damaged("the dynamic disk header does not start with a sector", path, layer.header.offset)
+        raise damaged("the dynamic disk header does not start with a sector", path, layer.header.offset)
 
 
 def touched_places(layer: VhdLayer, numbers: Iterable[int], shape: BlockShape) -> list[tuple[int, int, int | None]]:
@@ -92,23 +93,3 @@ def refuse_overlap(layer: VhdLayer, places: Iterable[tuple[int, int, int | None]
                     hint=fmt.RESTORE_HINT,
                 )
             index -= 1
-
-
-def _needs_recovery(what: str, path: str, offset: int) -> RefusedError:
-    return RefusedError(
-        "image-needs-recovery",
-        f"{what}: it is not changed in place like that",
-        path=path,
-        offset=offset,
-        hint=f"Bring it to rest first: vhdtool recover {path}",
-    )
-
-
-def _damaged(what: str, path: str, offset: int) -> RefusedError:
-    return RefusedError(
-        "image-damaged",
-        f"{what}: it is not changed in place like that",
-        path=path,
-        offset=offset,
-        hint=f"Convert it to a new image: vhdtool disk convert {path} NEW.vhdx; or use --child or --output.",
-    )

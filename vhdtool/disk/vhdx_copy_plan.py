@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 from uuid import UUID
 
 from vhdtool.disk import vhdx_format as fmt
 from vhdtool.disk.changed_ranges import ChangedRanges
+from vhdtool.disk.in_place_errors import damaged
 from vhdtool.disk.vhd_move import MovedBlocks
 from vhdtool.disk.vhdx import VhdxLayer
-from vhdtool.disk.vhdx_fitness import damaged
 from vhdtool.disk.vhdx_format import BlockState
 from vhdtool.disk.vhdx_log_writer import SECTOR_LIMIT, LogPlace, log_length_for, too_wide
 from vhdtool.disk.vhdx_move import BLOCK_LIMIT, MoveRecord, record_length
@@ -93,7 +94,6 @@ def plan_copies(layer: VhdxLayer, ranges: ChangedRanges, data_write_guid: UUID, 
     home_log = LogPlace(*(layer.log_range or (0, 0)))
     log = home_log if home_log.room >= sectors else LogPlace(copy_place, log_length_for(sectors))
     end = max(copy_place, log.offset + log.length)
-    grown = new_place if fold else copy_place
     return CopyPlan(
         record=MoveRecord(
             disk_id=layer.virtual_disk_id or fmt.NO_GUID,
@@ -108,7 +108,7 @@ def plan_copies(layer: VhdxLayer, ranges: ChangedRanges, data_write_guid: UUID, 
         ranges=ranges,
         bat=bat,
         log=log,
-        new_size=grown if grown > start else whole_mib(old_size),
+        new_size=max(whole_mib(old_size), _end_of_homes(blocks, touched.sources, block_size)),
         block_size=block_size,
         disk_size=layer.info.virtual_size,
     )
@@ -134,10 +134,26 @@ def _touched(layer: VhdxLayer, numbers: array[int], block_size: int) -> _Touched
     return touched
 
 
+def _end_of_homes(blocks: MovedBlocks, sources: bytearray, block_size: int) -> int:
+    """Where the file must reach for blocks that are new at their homes: an empty one's may lie past its end."""
+    return max(
+        (
+            home + block_size
+            for (_, home, place), source in zip(blocks, sources, strict=True)
+            if home == place or source != FROM_FILE
+        ),
+        default=0,
+    )
+
+
 def _survey(layer: VhdxLayer, touched: _Touched, block_size: int) -> Survey:
     """Find the end of what is in use; refuse what lies where it must not."""
     owners = {origin: number for origin, number in zip(touched.origins, touched.numbers, strict=True) if origin}
-    survey = Survey(layer, sorted((origin, origin + block_size) for origin in owners))
+    places = sorted((origin, origin + block_size) for origin in touched.origins if origin)
+    for before, after in pairwise(places):
+        if before[1] > after[0]:
+            raise damaged("two blocks lie in one place", layer.info.path, after[0])
+    survey = Survey(layer, places)
     if survey.cut_off:
         raise damaged("the image has blocks that lie past its end", layer.info.path, survey.cut_off[0].start)
     for holding in survey.in_the_way:

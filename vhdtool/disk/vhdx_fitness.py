@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from vhdtool.disk import vhdx_format as fmt
+from vhdtool.disk.in_place_errors import damaged, needs_recovery
 from vhdtool.disk.vhdx import VhdxLayer
 from vhdtool.disk.vhdx_header_slots import HIGHEST_SEQUENCE
 from vhdtool.disk.vhdx_move import find_record
 from vhdtool.disk.vhdx_sources import StoredSource
-from vhdtool.errors import RefusedError
 
 _AMBIGUOUS = {
     "vhdx-headers-equal-sequence": "its two headers contradict each other",
@@ -37,25 +37,3 @@ def refuse_unfit_vhdx(layer: VhdxLayer) -> None:
         raise damaged("the image has no log that could be used", path, header.offset)
     if find_record(StoredSource(layer), layer.virtual_disk_id) is not None:
         raise needs_recovery("a change to the image was interrupted", path, layer.stored_size)
-
-
-def needs_recovery(what: str, path: str, offset: int) -> RefusedError:
-    """Make the error for an image that ``recover`` can bring to rest."""
-    return RefusedError(
-        "image-needs-recovery",
-        f"{what}: it is not changed in place like that",
-        path=path,
-        offset=offset,
-        hint=f"Bring it to rest first: vhdtool recover {path}",
-    )
-
-
-def damaged(what: str, path: str, offset: int) -> RefusedError:
-    """Make the error for an image whose structures can't be trusted."""
-    return RefusedError(
-        "image-damaged",
-        f"{what}: it is not changed in place like that",
-        path=path,
-        offset=offset,
-        hint=f"Convert it to a new image: vhdtool disk convert {path} NEW.vhdx; or use --child or --output.",
-    )

@@ -18,6 +18,7 @@ from uuid import UUID
 from vhdtool.disk import vhdx_format as fmt
 from vhdtool.disk.counted_file import CountedFile
 from vhdtool.disk.host_store import HostFile, HostStore
+from vhdtool.disk.in_place_errors import needs_recovery
 from vhdtool.disk.vhdx_header_slots import HeaderSlots
 from vhdtool.disk.vhdx_log import log_location_fault
 from vhdtool.disk.vhdx_log_entry import DataWrite, encode_entry
@@ -121,12 +122,7 @@ def write_logged(path: str, writes: Sequence[DataWrite], store: HostStore) -> in
         slots = HeaderSlots(file)
         header = slots.header
         if header.log_guid != fmt.NO_GUID or log_location_fault(header, file.size) is not None:
-            raise RefusedError(
-                "image-needs-recovery",
-                "the log of the image is not empty",
-                path=path,
-                hint=f"Bring it to rest first: vhdtool recover {path}",
-            )
+            raise needs_recovery("the log of the image is not empty", path, header.log_offset)
         place = LogPlace(header.log_offset, header.log_length)
         if len(writes) > place.room:
             raise too_wide(path, place.room, len(writes))

@@ -90,15 +90,16 @@ class Survey:
         length = fmt.BITMAP_BLOCK_SIZE if block is None else self._block_size
         holding = Holding(start, start + length, block)
         self._take(holding)
-        if start + self._needed(block, value) > self._layer.stored_size:
+        needed = self._needed(block, value)
+        if needed and start + needed > self._layer.stored_size:
             self.cut_off.append(holding)
 
     def _needed(self, block: int | None, value: int) -> int:
         """Bytes that the file must have of a block; QEMU made last blocks that end with the disk."""
-        if block is None:
-            return fmt.BITMAP_BLOCK_SIZE
         if value & fmt.BAT_STATE_MASK <= fmt.BlockState.UNMAPPED:
             return 0
+        if block is None:
+            return fmt.BITMAP_BLOCK_SIZE
         return min(self._block_size, self._layer.info.virtual_size - block * self._block_size)
 
     def _take(self, holding: Holding) -> None:

@@ -64,7 +64,7 @@ _READ = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class SignaturePlace:
-    """Where a cabinet's signature stands, in bytes of the file, and what of the uncovered fields is not as it must be."""
+    """Where a cabinet's signature stands, in bytes of the file, and what is wrong in the fields it does not cover."""
 
     offset: int
     size: int

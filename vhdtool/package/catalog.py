@@ -10,17 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from vhdtool.errors import DamagedError
 from vhdtool.package.authenticode import SPC_INDIRECT_DATA, IndirectDigest, read_indirect_data
-from vhdtool.package.der import reading
+from vhdtool.package.der import elements, reading
 from vhdtool.package.pkcs7 import SignedMessage, read_signed_message
 
 TRUST_LIST = "1.3.6.1.4.1.311.10.1"
 CATALOG_USAGE = "1.3.6.1.4.1.311.12.1.1"
-MAX_MEMBERS = 200_000
-"""Most files of one catalog; the largest of Windows itself list some ten thousand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +44,7 @@ def read_catalog(data: bytes, *, path: str | None = None) -> Catalog:
 
     Raises:
         DamagedError: ``der-damaged``, ``signature-damaged``: it is no signed message; ``catalog-damaged``: its
-            content is no list of files, or too long.
+            content is no list of files.
     """
     message = read_signed_message(data, path=path)
     if message.content_type != TRUST_LIST:
@@ -59,13 +56,15 @@ def read_catalog(data: bytes, *, path: str | None = None) -> Catalog:
         usages = [one.dotted for one in parsed["usages"]]
         if usages != [CATALOG_USAGE]:
             raise _damaged("the list is of something other than files", path, CATALOG_USAGE, ", ".join(usages))
-        members = parsed["members"] or ()
-        if len(members) > MAX_MEMBERS:
-            raise _damaged("the catalog lists too many files", path, f"at most {MAX_MEMBERS}", len(members))
-        return Catalog(message, frozenset(digest for one in members for digest in _digests(one)))
+        # one after another: asn1crypto would hold them all, at a hundred times the bytes of a small one
+        listed = elements(parsed["members"].contents or b"")
+        return Catalog(message, frozenset(digest for one in listed for digest in _digests(one)))
 
 
-def _digests(member: Any) -> list[IndirectDigest]:
+def _digests(der: bytes) -> list[IndirectDigest]:
+    from vhdtool.package.authenticode_asn1 import Member  # noqa: PLC0415  # slow to import
+
+    member = Member.load(der, strict=True)
     return [
         read_indirect_data(value.dump())
         for attribute in member["attributes"] or ()

@@ -22,7 +22,10 @@ def check_catalogs(files: PackageFiles, roots: Sequence[TrustRoot], *, now: date
     """
     found = files.of_kind(CATALOG)
     listed = files.of_kind(MANIFEST, PACKAGE_MANIFEST)
-    problems = _unread(files)
+    problems = [
+        Problem("file-unreadable", "the file can't be read from the cabinet", name)
+        for name in files.unread_of_kind(CATALOG, MANIFEST, PACKAGE_MANIFEST)
+    ]
     if not found and not problems:
         text = "the cabinet has no catalog" if listed else "the cabinet is no servicing package: it has no catalog"
         return LayerVerdict(LAYER, MISSING, text)
@@ -57,15 +60,6 @@ def _listing(file: PackageFile, catalogs: Sequence[Catalog], problems: list[Prob
         problems.append(Problem("not-in-catalog", text, file.name))
         return INVALID
     return WEAK if algorithms <= {None, "sha1"} else VALID
-
-
-def _unread(files: PackageFiles) -> list[Problem]:
-    """The catalogs and manifests at the top that could not be decoded."""
-    return [
-        Problem("file-unreadable", "the file can't be read from the cabinet", name)
-        for name in files.unread
-        if "\\" not in name and "/" not in name and name.lower().endswith((CATALOG, MANIFEST, PACKAGE_MANIFEST))
-    ]
 
 
 def _text(state: str, count: int) -> str:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from vhdtool.package.der import element_size, reading
+from vhdtool.package.der import reading, whole_element
 from vhdtool.package.public_key import SignatureAlgorithm, signature_algorithm
 
+MAX_CERTIFICATE = 64 << 10
+"""Longest certificate that is read, in bytes; those that sign code stay below 3 KiB."""
 KNOWN_EXTENSIONS = frozenset(
     {
         "2.5.29.14",  # subject key identifier
@@ -62,7 +64,7 @@ def read_certificate(der: bytes, *, path: str | None = None) -> Certificate:
     from asn1crypto import x509  # noqa: PLC0415  # slow to import
 
     what = "a certificate"
-    element_size(der, what, path)
+    whole_element(der, what, path, largest=MAX_CERTIFICATE)
     with reading(what, path):
         return _facts(x509.Certificate.load(der, strict=True), der)
 

@@ -61,14 +61,32 @@ def build_chain(
     search = _Search(others, roots_for(roots, usage))
     best: Chain | None = None
     for certificates, root in search.paths((signer,)):
-        chain = _judge(certificates, root, usage, at, is_now, path)
+        chain = _judge(certificates, root, usage=usage, at=at, is_now=is_now, path=path)
         if not chain.problems:
             return chain
         if best is None or (best.root is None and chain.root is not None):
             best = chain
     if best is None:  # no path at all: only where the bound on checks was met at once
-        best = _judge((signer,), None, usage, at, is_now, path)
+        best = _judge((signer,), None, usage=usage, at=at, is_now=is_now, path=path)
     return best
+
+
+def check_strays(
+    certificates: Sequence[Certificate], used: Sequence[Chain], roots: Sequence[TrustRoot], *, path: str | None = None
+) -> Iterator[Problem]:
+    """Report the certificates of a signature that no chain uses and no certificate at hand has issued.
+
+    Nothing depends on them, but nothing vouches for them either: in a genuine signature there are none, in a damaged
+    one they are what is left of those that were needed, or were not.
+    """
+    known = {one.sha256 for chain in used for one in chain.certificates} | {one.certificate.sha256 for one in roots}
+    issuers = [*certificates, *(root.certificate for root in roots)]
+    search = _Search((), ())
+    for one in certificates:
+        if one.sha256 in known or one.signature_algorithm.digest == "md5":
+            continue
+        if not any(issuer.subject == one.issuer and search.signed(one, issuer) for issuer in issuers):
+            yield Problem("stray-certificate", f"nobody at hand issued the certificate of {one.subject_name}", path)
 
 
 class _Search:
@@ -80,24 +98,26 @@ class _Search:
         self._checks = 0
 
     def paths(self, below: tuple[Certificate, ...]) -> Iterator[tuple[tuple[Certificate, ...], TrustRoot | None]]:
+        """Yield each way on from the last of these, with the root it ends at."""
         last = below[-1]
         for root in self._roots:
             if root.certificate.sha256 == last.sha256:
                 yield below[:-1] if len(below) > 1 else below, root
                 return
         for root in self._roots:
-            if root.certificate.subject == last.issuer and self._signed(last, root.certificate):
+            if root.certificate.subject == last.issuer and self.signed(last, root.certificate):
                 yield below, root
         found = False
         if len(below) < MAX_DEPTH:
             for other in self._others:
-                if other.subject == last.issuer and other not in below and self._signed(last, other):
+                if other.subject == last.issuer and other not in below and self.signed(last, other):
                     found = True
                     yield from self.paths((*below, other))
         if not found:
             yield below, None
 
-    def _signed(self, certificate: Certificate, issuer: Certificate) -> bool:
+    def signed(self, certificate: Certificate, issuer: Certificate) -> bool:
+        """Whether one issued the other; False without looking once the bound is met."""
         self._checks += 1
         if self._checks > MAX_CHECKS:
             return False
@@ -112,6 +132,7 @@ class _Search:
 def _judge(
     certificates: tuple[Certificate, ...],
     root: TrustRoot | None,
+    *,
     usage: str,
     at: datetime,
     is_now: bool,
@@ -123,7 +144,7 @@ def _judge(
         problems.append(_no_root(last, path))
     elif root.pinned and usage == CODE_SIGNING:
         problems += _other_maker(certificates[0], path)
-    above = [root.certificate] if root is not None and root.certificate is not certificates[-1] else []
+    above = [root.certificate] if root is not None and root.certificate.sha256 != certificates[-1].sha256 else []
     for depth, certificate in enumerate([*certificates, *above]):
         is_root = root is not None and certificate.sha256 == root.certificate.sha256
         problems += _validity(certificate, at, is_now, path)

@@ -16,14 +16,13 @@ from typing import Any
 from vhdtool.errors import DamagedError, Problem
 from vhdtool.knowledge.trust_roots import sha1_accepted_before
 from vhdtool.package.certificate import Certificate
-from vhdtool.package.certificate_chain import Chain, build_chain
+from vhdtool.package.certificate_chain import Chain, build_chain, check_strays
 from vhdtool.package.der import reading
-from vhdtool.package.pkcs7 import Signer, SignedMessage, read_signed_message, read_signer, signer_fault
+from vhdtool.package.pkcs7 import TST_INFO, SignedMessage, Signer, read_signed_message, read_signer, signer_fault
 from vhdtool.package.public_key import DIGESTS
 from vhdtool.package.trust_roots import TIME_STAMPING, TrustRoot
 
 PKCS9, RFC3161 = "1.2.840.113549.1.9.6", "1.3.6.1.4.1.311.3.3.1"
-TST_INFO = "1.2.840.113549.1.9.16.1.4"
 DATA = "1.2.840.113549.1.7.1"
 SIGNING_TIME = "1.2.840.113549.1.9.5"
 SIGNING_CERTIFICATE, SIGNING_CERTIFICATE_V2 = "1.2.840.113549.1.9.16.2.12", "1.2.840.113549.1.9.16.2.47"
@@ -72,7 +71,16 @@ def _check_pkcs9(
         stated = [_time(one) for one in times]
     if len(stated) != 1:
         raise _damaged("it states no time", path)
-    return _judge("pkcs9", stated[0], counter, message.certificates, DATA, signer.signature, roots, path)
+    return _judge(
+        "pkcs9",
+        stated[0],
+        counter,
+        message.certificates,
+        content_type=DATA,
+        content=signer.signature,
+        roots=roots,
+        path=path,
+    )
 
 
 def _check_rfc3161(
@@ -87,8 +95,19 @@ def _check_rfc3161(
         raise _damaged("it uses an unknown digest", path)
     counter = token.signers[0]
     certificates = (*token.certificates, *message.certificates)
-    found = _judge("rfc3161", moment, counter, certificates, TST_INFO, token.content, roots, path)
+    found = _judge(
+        "rfc3161",
+        moment,
+        counter,
+        certificates,
+        content_type=TST_INFO,
+        content=token.content,
+        roots=roots,
+        path=path,
+    )
     problems = list(found.problems)
+    if found.chain is not None:
+        problems += check_strays(token.certificates, [found.chain], roots, path=path)
     if hashlib.new(digest, signer.signature, usedforsecurity=False).digest() != imprint:
         problems.append(_mismatch("the time stamp is of another signature", path))
     certificate = counter.certificate(certificates)
@@ -97,7 +116,9 @@ def _check_rfc3161(
     if digest == "md5":
         problems.append(Problem("md5-refused", "the time stamp is made with MD5", path))
     sha1 = found.uses_sha1 or digest == "sha1"
-    return Countersignature(found.kind, moment, found.signer, found.chain, sha1, _late_sha1(sha1, moment, problems, path))
+    return Countersignature(
+        found.kind, moment, found.signer, found.chain, sha1, _late_sha1(sha1, moment, problems, path)
+    )
 
 
 def _judge(
@@ -105,6 +126,7 @@ def _judge(
     moment: datetime,
     counter: Signer,
     certificates: tuple[Certificate, ...],
+    *,
     content_type: str,
     content: bytes,
     roots: Sequence[TrustRoot],

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from vhdtool.bytesource import read_exactly
 from vhdtool.errors import DamagedError, Problem
-
-if TYPE_CHECKING:
-    from vhdtool.package.cabinet import Cabinet
+from vhdtool.package.cabinet import Cabinet, CabinetMember
+from vhdtool.package.der import MAX_SIZE
 
 CATALOG, MANIFEST, PACKAGE_MANIFEST = ".cat", ".manifest", ".mum"
+KINDS = {CATALOG, MANIFEST, PACKAGE_MANIFEST}
+_READ = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,52 +29,72 @@ class PackageFile:
 
 @dataclass(frozen=True, slots=True)
 class PackageFiles:
-    """The files of a package by :func:`key` of their names, those that can't be read, and why they can't."""
+    """The files of a package by their names' keys, those that can't be read, and why they can't."""
 
     files: Mapping[str, PackageFile]
-    unread: tuple[str, ...]
+    unread: frozenset[str]
     problems: tuple[Problem, ...]
 
     def of_kind(self, *suffixes: str) -> tuple[PackageFile, ...]:
         """Return the files at the top of the package with one of these suffixes."""
         return tuple(one for one in self.files.values() if one.content is not None and _kind(one.name) in suffixes)
 
-
-def key(name: str) -> str:
-    """Return what two spellings of a file's name have in common: Windows minds neither case nor the kind of slash."""
-    return name.replace("/", "\\").lower()
+    def unread_of_kind(self, *suffixes: str) -> tuple[str, ...]:
+        """Return the keys of the files at the top with one of these suffixes that can't be read."""
+        return tuple(sorted(one for one in self.unread if _is_top(one) and _kind(one) in suffixes))
 
 
 def read_package_files(cabinet: Cabinet) -> PackageFiles:
-    """Read every file of a cabinet, each folder once.
+    """Read every file of a cabinet. What is damaged is left out, and told; the rest is read all the same.
 
     Raises:
-        RefusedError: the contents are beyond the limits of extraction.
+        RefusedError: ``cabinet-too-large``. UnsupportedError: ``cabinet-compression-unknown``.
+        MissingSupportError: ``libmspack-missing``. OutputError: ``cannot-unpack``.
     """
     files: dict[str, PackageFile] = {}
     problems: list[Problem] = []
-    try:
-        for member, data in cabinet.read_all():
-            if key(member.name) in files:
-                problems.append(Problem("name-twice", "the cabinet holds two files of this name", member.name))
-            top = _is_top(member.name)
-            files[key(member.name)] = PackageFile(
-                name=member.name,
-                size=len(data),
-                digests={
-                    "sha1": hashlib.sha1(data, usedforsecurity=False).digest(),
-                    "sha256": hashlib.sha256(data).digest(),
-                },
-                content=data if top and _kind(member.name) in {CATALOG, MANIFEST, PACKAGE_MANIFEST} else None,
-            )
-    except DamagedError as error:
-        problems.append(Problem(error.code, error.message, error.path, error.offset))
-    unread = tuple(member.name for member in cabinet.members if key(member.name) not in files)
-    return PackageFiles(files, unread, tuple(problems))
+    unread: list[str] = []
+    for member in _in_order(cabinet):
+        if member.key in files or member.key in unread:
+            problems.append(Problem("name-twice", "the cabinet holds two files of this name", member.name))
+            continue
+        try:
+            files[member.key] = _read(cabinet, member)
+        except DamagedError as error:
+            unread.append(member.key)
+            problems.append(Problem("file-unreadable", error.message, member.name, error.offset))
+    return PackageFiles(files, frozenset(unread), tuple(problems))
 
 
-def _is_top(name: str) -> bool:
-    return "\\" not in key(name)
+def _in_order(cabinet: Cabinet) -> Iterator[CabinetMember]:
+    """The files in the order they lie in the folders, each folder decoded to its end before its first is read."""
+    folders: dict[int, list[CabinetMember]] = {}
+    for member in cabinet.members:
+        folders.setdefault(member.folder, []).append(member)
+    for _, inside in sorted(folders.items()):
+        inside.sort(key=lambda one: one.offset + one.size)
+        with suppress(DamagedError):  # told for the first file that it concerns
+            cabinet.open_member(inside[-1])
+        yield from inside
+
+
+def _read(cabinet: Cabinet, member: CabinetMember) -> PackageFile:
+    keep = _is_top(member.key) and member.size <= MAX_SIZE and _kind(member.key) in KINDS
+    content = cabinet.open_member(member)
+    hashes = {name: hashlib.new(name, usedforsecurity=False) for name in ("sha1", "sha256")}
+    kept = []
+    for offset in range(0, member.size, _READ):
+        data = read_exactly(content, offset, min(_READ, member.size - offset), path=cabinet.path, what=member.name)
+        for one in hashes.values():
+            one.update(data)
+        if keep:
+            kept.append(data)
+    digests = {name: one.digest() for name, one in hashes.items()}
+    return PackageFile(member.name, member.size, digests, b"".join(kept) if keep else None)
+
+
+def _is_top(key: str) -> bool:
+    return "\\" not in key
 
 
 def _kind(name: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vhdtool.errors import DamagedError, Problem, UnsupportedError
-from vhdtool.package.package_files import MANIFEST, PackageFile, PackageFiles, key
+from vhdtool.package.cabinet import member_key
+from vhdtool.package.package_files import MANIFEST, PackageFile, PackageFiles
 from vhdtool.package.verdict import INVALID, MISSING, UNKNOWN, VALID, WEAK, LayerVerdict
 
 LAYER = "payload"
@@ -17,27 +18,27 @@ def check_payload(files: PackageFiles) -> LayerVerdict:
     """Judge the payload of a package: the files in folders named like the manifests at the top."""
     manifests = files.of_kind(MANIFEST)
     problems = list(files.problems)
-    problems += [
-        Problem("file-unreadable", "the file can't be read from the cabinet", name) for name in files.unread
-    ]
     unknown: list[Problem] = []
-    if DELTA_INDEX in files.files:
+    if member_key(DELTA_INDEX) in files.files:
         unknown.append(Problem("package-delta", "the payload is stored as differences to other files", DELTA_INDEX))
     checked: set[str] = set()
     weak = False
     for manifest in manifests:
         try:
             for name, algorithm, digest in _stated(manifest):
-                present = files.files.get(key(name))
-                checked.add(key(name))
+                key = member_key(name)
+                present = files.files.get(key)
+                checked.add(key)
                 weak = weak or algorithm == "sha1"
                 if digest is None or algorithm is None:
                     unknown.append(Problem("digest-unknown", "its manifest states no digest of it", name))
                 elif present is None:
-                    if not unknown and key(name) not in map(key, files.unread):
+                    if not unknown and key not in files.unread:
                         problems.append(Problem("file-missing", "its manifest lists it, the cabinet lacks it", name))
                 elif present.digests.get(algorithm) != digest:
-                    problems.append(Problem("payload-mismatch", f"its {algorithm} is not what its manifest states", name))
+                    problems.append(
+                        Problem("payload-mismatch", f"its {algorithm} is not what its manifest states", name)
+                    )
         except DamagedError as error:
             problems.append(Problem(error.code, error.message, manifest.name, error.offset))
         except UnsupportedError as error:
@@ -54,7 +55,7 @@ def _stated(manifest: PackageFile) -> Iterator[tuple[str, str | None, bytes | No
     parsed = read_component_manifest(manifest.content or b"", path=manifest.name)
     folder = manifest.name[: -len(MANIFEST)]
     for file in parsed.files:
-        yield f"{folder}\\{file.name}", file.digest_algorithm, file.digest
+        yield f"{folder}\\{file.stored_name}", file.digest_algorithm, file.digest
 
 
 def _unlisted(files: PackageFiles, checked: set[str]) -> Iterator[Problem]:

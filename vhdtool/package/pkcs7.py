@@ -13,13 +13,14 @@ from typing import Any
 
 from vhdtool.errors import DamagedError
 from vhdtool.package.certificate import Certificate, read_certificate
-from vhdtool.package.der import element_size, reading
+from vhdtool.package.der import reading, whole_element
 from vhdtool.package.public_key import DIGESTS, SignatureAlgorithm, signature_algorithm, signature_fits
 
 SIGNED_DATA = "1.2.840.113549.1.7.2"
 CONTENT_TYPE = "1.2.840.113549.1.9.3"
 MESSAGE_DIGEST = "1.2.840.113549.1.9.4"
 NESTED_SIGNATURE = "1.3.6.1.4.1.311.2.4.1"
+TST_INFO = "1.2.840.113549.1.9.16.1.4"
 MAX_CERTIFICATES = 64
 MAX_SIGNERS = 8
 MAX_ATTRIBUTES = 64
@@ -77,11 +78,11 @@ def read_signed_message(data: bytes, *, path: str | None = None) -> SignedMessag
         DamagedError: ``der-damaged``, or ``signature-damaged``: something other than zeros follows it.
     """
     what = "the signature"
-    size = element_size(data, what, path)
-    if data[size:].strip(b"\0"):
-        raise _damaged(f"bytes follow {what}", path, "zeros", f"{len(data) - size} other bytes")
+    whole = whole_element(data, what, path)
+    if data[len(whole) :].strip(b"\0"):
+        raise _damaged(f"bytes follow {what}", path, "zeros", f"{len(data) - len(whole)} other bytes")
     with reading(what, path):
-        return _message(data[:size], path, MAX_NESTED)
+        return _message(whole, path, MAX_NESTED)
 
 
 def read_signer(data: bytes, *, path: str | None = None) -> Signer:
@@ -129,6 +130,8 @@ def _message(data: bytes, path: str | None, depth: int) -> SignedMessage:
         raise _damaged("the signature is no SignedData", path, SIGNED_DATA, outer["content_type"].dotted)
     parsed = outer["content"]
     inner = parsed["encap_content_info"]
+    # RFC 5652 section 5.1: 1 for content as PKCS#7 had it, 3 for content of CMS, which here is a time stamp's
+    _refuse_version(parsed["version"].native, "v3" if inner["content_type"].dotted == TST_INFO else "v1", path)
     content, content_der = _content(inner["content"])
     certificates = parsed["certificates"] or ()
     if len(certificates) > MAX_CERTIFICATES or not 0 < len(parsed["signer_infos"]) <= MAX_SIGNERS:
@@ -178,6 +181,8 @@ def _content(content: Any) -> tuple[bytes, bytes]:
 def _signer(parsed: Any, path: str | None) -> Signer:
     sid = parsed["sid"]
     by_name = sid.name == "issuer_and_serial_number"
+    _refuse_version(parsed["version"].native, "v1" if by_name else "v3", path)
+    _refuse_parameters(parsed["signature_algorithm"], path)
     signed = parsed["signed_attrs"]
     covered = signed.dump() if signed else b""
     return Signer(
@@ -209,10 +214,23 @@ def _attributes(parsed: Any, path: str | None) -> Attributes:
 
 
 def _digest(algorithm: Any, path: str | None) -> str:
+    _refuse_parameters(algorithm, path)
     number = algorithm["algorithm"].dotted
     if number not in DIGESTS:
         raise _damaged("the signature uses an unknown digest", path, ", ".join(DIGESTS.values()), number)
     return DIGESTS[number]
+
+
+def _refuse_version(found: object, expected: str, path: str | None) -> None:
+    if found != expected:
+        raise _damaged("the signature's structure has another version than its content asks for", path, expected, found)
+
+
+def _refuse_parameters(algorithm: Any, path: str | None) -> None:
+    """None of the algorithms here has parameters, so that the field is left out or NULL."""
+    parameters = algorithm["parameters"].dump()
+    if parameters not in (b"", b"\x05\x00"):
+        raise _damaged("an algorithm of the signature has parameters", path, "none", parameters[:16].hex())
 
 
 def _oid(der: bytes) -> str:

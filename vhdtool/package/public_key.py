@@ -50,7 +50,9 @@ def signature_algorithm(oid: str) -> SignatureAlgorithm:
     return SignatureAlgorithm(oid, family, digest)
 
 
-def signature_fits(public_key: bytes, algorithm: SignatureAlgorithm, digest: str, signature: bytes, data: bytes) -> bool:
+def signature_fits(
+    public_key: bytes, algorithm: SignatureAlgorithm, digest: str, signature: bytes, data: bytes
+) -> bool:
     """Whether ``signature`` over ``data`` was made with the private half of ``public_key`` (SubjectPublicKeyInfo).
 
     False also where the key is of another family, shorter or longer than the limits above, or can't be read.
@@ -60,8 +62,6 @@ def signature_fits(public_key: bytes, algorithm: SignatureAlgorithm, digest: str
     """
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm  # noqa: PLC0415  # slow to import
     from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa  # noqa: PLC0415
-    from cryptography.hazmat.primitives.serialization import load_der_public_key  # noqa: PLC0415
 
     kinds: dict[str, Any] = {
         "sha1": hashes.SHA1,
@@ -69,22 +69,10 @@ def signature_fits(public_key: bytes, algorithm: SignatureAlgorithm, digest: str
         "sha384": hashes.SHA384,
         "sha512": hashes.SHA512,
     }
-    kind = kinds.get(digest)
-    if kind is None:
+    if digest not in kinds:
         return False
     try:
-        key = load_der_public_key(public_key)
-    except (ValueError, UnsupportedAlgorithm):
-        return False
-    try:
-        if algorithm.family == "rsa" and isinstance(key, rsa.RSAPublicKey):
-            if not SMALLEST_RSA <= key.key_size <= LARGEST_RSA:
-                return False
-            key.verify(signature, data, padding.PKCS1v15(), kind())
-            return True
-        if algorithm.family == "ecdsa" and isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(signature, data, ec.ECDSA(kind()))
-            return True
+        _verify(public_key, algorithm.family, kinds[digest](), signature, data)
     except InvalidSignature:
         return False
     except UnsupportedAlgorithm as error:
@@ -93,4 +81,21 @@ def signature_fits(public_key: bytes, algorithm: SignatureAlgorithm, digest: str
             f"this host's cryptographic policy does not allow signatures with {digest} to be checked",
             hint="Check the package on another host, or allow the digest in the host's crypto policy.",
         ) from error
-    return False
+    return True
+
+
+def _verify(public_key: bytes, family: str, digest: Any, signature: bytes, data: bytes) -> None:
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm  # noqa: PLC0415  # slow to import
+    from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import load_der_public_key  # noqa: PLC0415
+
+    try:
+        key = load_der_public_key(public_key)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise InvalidSignature from error
+    if family == "rsa" and isinstance(key, rsa.RSAPublicKey) and SMALLEST_RSA <= key.key_size <= LARGEST_RSA:
+        key.verify(signature, data, padding.PKCS1v15(), digest)
+    elif family == "ecdsa" and isinstance(key, ec.EllipticCurvePublicKey):
+        key.verify(signature, data, ec.ECDSA(digest))
+    else:
+        raise InvalidSignature

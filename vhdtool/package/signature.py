@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 
 from vhdtool.errors import DamagedError, Problem
 from vhdtool.knowledge.trust_roots import sha1_accepted_before
-from vhdtool.package.certificate_chain import LIFETIME_SIGNING, Chain, build_chain
-from vhdtool.package.countersignature import Countersignature, check_countersignatures
-from vhdtool.package.pkcs7 import Signer, SignedMessage, signer_fault
+from vhdtool.package.certificate_chain import LIFETIME_SIGNING, Chain, build_chain, check_strays
+from vhdtool.package.countersignature import PKCS9, RFC3161, Countersignature, check_countersignatures
+from vhdtool.package.pkcs7 import NESTED_SIGNATURE, SignedMessage, Signer, signer_fault
 from vhdtool.package.trust_roots import CODE_SIGNING, TrustRoot
 
 VALID, WEAK, INVALID = "valid", "weak", "invalid"
@@ -44,7 +44,7 @@ def check_signatures(
 ) -> tuple[SignatureVerdict, ...]:
     """Judge a message's signature and those nested in it, the outermost first."""
     return tuple(
-        _check(one, signer, place, roots, now, path)
+        _check(one, signer, place, roots=roots, now=now, path=path)
         for place, one in named_messages(message)
         for signer in one.signers
     )
@@ -74,21 +74,24 @@ def combined_state(verdicts: Sequence[SignatureVerdict]) -> str:
 
 
 def _check(
-    message: SignedMessage, signer: Signer, place: str, roots: Sequence[TrustRoot], now: datetime, path: str | None
+    message: SignedMessage, signer: Signer, place: str, *, roots: Sequence[TrustRoot], now: datetime, path: str | None
 ) -> SignatureVerdict:
     problems: list[Problem] = []
     certificate = signer.certificate(message.certificates)
     if certificate is None:
         problems.append(Problem("certificate-missing", "the signer's certificate is not in the signature", path))
-        return SignatureVerdict(
-            place, INVALID, signer.digest, None, (), None, False, None, None, tuple(problems)
-        )
+        return SignatureVerdict(place, INVALID, signer.digest, None, (), None, False, None, None, tuple(problems))
     try:
         fault = signer_fault(signer, certificate, message.content_type, message.content)
     except DamagedError as error:
         fault = error.message
     if fault is not None:
         problems.append(Problem("signature-mismatch", fault, path))
+    problems += [
+        Problem("unknown-attribute", f"the signature has an attribute {number} that nothing signs", path)
+        for number in signer.unsigned
+        if number not in {PKCS9, RFC3161, NESTED_SIGNATURE}
+    ]
     counters = check_countersignatures(message, signer, roots, path=path)
     late = [one for one in counters if {problem.code for problem in one.problems} == {LATE_SHA1}]
     problems += [problem for one in counters if one not in late for problem in one.problems]
@@ -97,6 +100,9 @@ def _check(
     as_of = at
     if late and signer.digest == "sha1":
         as_of = late[0].time  # refused for its age below, and for nothing else
+    elif at is None and problems:
+        # refused already, for the counter signature: the time it states tells no further fault from this one's traces
+        as_of = next((one.time for one in counters if one.time is not None), None)
     if LIFETIME_SIGNING in (certificate.extended_usages or ()):
         as_of = None
     chain = build_chain(
@@ -109,7 +115,9 @@ def _check(
         path=path,
     )
     problems += chain.problems
-    problems += _age(signer, chain, at, late, now, path)
+    chains = [chain, *(one.chain for one in counters if one.chain is not None)]
+    problems += check_strays(message.certificates, chains, roots, path=path)
+    problems += _age(signer, chain, at, late, now=now, path=path)
     return SignatureVerdict(
         place=place,
         state=INVALID if problems else WEAK if _made_with_sha1(signer, chain, counter) else VALID,
@@ -129,6 +137,7 @@ def _age(
     chain: Chain,
     at: datetime | None,
     late: Sequence[Countersignature],
+    *,
     now: datetime,
     path: str | None,
 ) -> Iterator[Problem]:

@@ -18,22 +18,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from vhdtool.errors import DamagedError, Problem
 from vhdtool.package.authenticode import cabinet_digests, find_signature, indirect_digest, read_signature
+from vhdtool.package.cabinet import Cabinet
 from vhdtool.package.catalog_check import check_catalogs
-from vhdtool.package.payload_check import check_payload
 from vhdtool.package.package_files import read_package_files
+from vhdtool.package.payload_check import check_payload
 from vhdtool.package.pkcs7 import SignedMessage, read_signed_message
 from vhdtool.package.signature import check_signatures, combined_state, named_messages
 from vhdtool.package.trust_roots import TrustRoot, microsoft_roots
 from vhdtool.package.verdict import INVALID, MISSING, VALID, WEAK, LayerVerdict
-
-if TYPE_CHECKING:
-    from vhdtool.package.cabinet import Cabinet
-
-CATALOG_LAYER, PAYLOAD_LAYER = "catalog", "payload"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +75,7 @@ def verify_package(
     )
 
 
-def _check_cabinet(
-    cabinet: Cabinet, roots: Sequence[TrustRoot], now: datetime
-) -> tuple[LayerVerdict, LayerVerdict]:
+def _check_cabinet(cabinet: Cabinet, roots: Sequence[TrustRoot], now: datetime) -> tuple[LayerVerdict, LayerVerdict]:
     """Judge the layers digest and signature."""
     source, path = cabinet.source, cabinet.path
     try:
@@ -117,9 +110,7 @@ _SIGNATURE_TEXTS = {
 }
 
 
-def _check_digest(
-    cabinet: Cabinet, end: int, message: SignedMessage, header: tuple[Problem, ...]
-) -> LayerVerdict:
+def _check_digest(cabinet: Cabinet, end: int, message: SignedMessage, header: tuple[Problem, ...]) -> LayerVerdict:
     path, problems, stated = cabinet.path, list(header), []
     for place, one in named_messages(message):
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from vhdtool.disk.commit import RecoveryAction
 from vhdtool.guest.boot_ready import BootDriverRow
 from vhdtool.guest.service_change import ServiceRow
 from vhdtool.report.document import ImageName
@@ -133,7 +134,7 @@ class ChangeDocument:
 class RecoveredFact:
     """What was done about an interrupted commit or a pending log."""
 
-    action: Literal["finished", "rolled-back", "replayed", "cleared"]
+    action: RecoveryAction
     bytes_written: int
     notes: tuple[str, ...]
 
