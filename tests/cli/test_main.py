@@ -35,7 +35,7 @@ def test_help_of_every_command_has_an_example_and_fits_80_columns(path):
 
 def test_commands_are_those_of_the_design():
     reading = ["inspect", "version", "services", "reg", "ls", "cat", "extract"]
-    changing = ["put", "mkdir", "rm", "boot-ready", "diff", "disk", "recover", "doctor"]
+    changing = ["put", "mkdir", "rm", "boot-ready", "diff", "cab", "disk", "recover", "doctor"]
     assert list(COMMANDS) == [*reading, *changing, "schema"]
 
 

@@ -62,9 +62,13 @@ def prepare(target: Target, folder: Path) -> Prepared:
 
 
 class Bench:
-    """A worker's own copies of the inputs: damaged for a case and put right after it."""
+    """A worker's own copies of the inputs: damaged for a case and put right after it.
 
-    def __init__(self, folder: Path) -> None:
+    ``inherited``: bytes of memory that the worker held when it began, its parent's.
+    """
+
+    def __init__(self, folder: Path, inherited: int = 0) -> None:
+        self.inherited = inherited
         self._folder = folder
         self._fds: dict[tuple[str, str], int] = {}
 
@@ -168,9 +172,9 @@ def run_case(bench: Bench, prepared: Prepared, seed: int, case: int) -> Result:
     except Exception:  # the very thing this looks for
         outcome, failure = "traceback", traceback.format_exc(limit=-12)
     seconds = time.perf_counter() - started
-    memory = resident_memory()
+    memory = resident_memory() - bench.inherited
     if failure is None and memory > MEMORY:
-        outcome, failure = "memory", f"the process grew to {memory >> 20} MiB"
+        outcome, failure = "memory", f"the process grew by {memory >> 20} MiB"
     if bench.stamp(prepared, deep=deep) != before:
         outcome, failure = "source-changed", "the input is not the same after the run"
     bench.restore(prepared, made)

@@ -25,7 +25,7 @@ from tests.fuzz.figures import Report, Result
 from tests.fuzz.target import Target
 
 HARD_SECONDS = 15.0  # for a loop in a compiled library, which no signal handler of ours interrupts
-ADDRESS_SPACE = 1536 << 20  # stops an allocation that the bound on resident memory would see too late
+ADDRESS_SPACE = 1536 << 20  # beyond its parent's: an allocation that the bound on resident memory would see too late
 CHUNK = 20
 
 
@@ -160,14 +160,15 @@ class Pool:
 
 def _work(pipe: Connection, prepared: dict[str, Prepared], folder: Path, seed: int) -> None:
     """A worker: takes jobs and sends one result a case, then None."""
-    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+    space = ADDRESS_SPACE + int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (space, space))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGALRM, on_alarm)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.disable()  # what foreign parsers say of damaged input
     gc.freeze()
-    bench = Bench(folder)
-    pipe.send(resident_memory())
+    bench = Bench(folder, resident_memory())
+    pipe.send(bench.inherited)
     while (job := pipe.recv()) is not None:
         for case in job.cases:
             result = run_case(bench, prepared[job.target], seed, case)

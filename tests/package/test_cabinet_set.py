@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from scripts.fixtures.cab_files import MSZIP, STORED, CabFile, CabFolder, build_cab, build_set
+from scripts.fixtures.cab_files import LZX, MSZIP, STORED, CabFile, CabFolder, build_cab, build_set
 from vhdtool.bytesource import BytesSource
 from vhdtool.errors import DamagedError, InputError, RefusedError
 from vhdtool.package.cabinet import MAX_PARTS, Cabinet
@@ -26,7 +26,7 @@ def opened(cabs: list[bytes]) -> Cabinet:
     return Cabinet.open(BytesSource(cabs[0]), path=NAMES[0], next_parts=rest)
 
 
-@pytest.mark.parametrize("method", [STORED, MSZIP])
+@pytest.mark.parametrize("method", [STORED, MSZIP, LZX])
 @pytest.mark.parametrize("room", [72_001, 72_777, 75_000, 81_112])
 def test_a_set_reads_as_one(method: int, room: int) -> None:
     cabinet = opened(parts(method, room))

@@ -32,6 +32,7 @@ COMMANDS = {
     "rm": "vhdtool.cli.file_change:rm",
     "boot-ready": "vhdtool.cli.boot_ready:boot_ready",
     "diff": "vhdtool.cli.diff:diff",
+    "cab": "vhdtool.cli.cab:cab",
     "disk": "vhdtool.cli.disk:disk",
     "recover": "vhdtool.cli.recover:recover",
     "doctor": "vhdtool.cli.doctor:doctor",

@@ -44,8 +44,8 @@ def decode_by_libmspack(blocks: NeededBlocks, output: IO[bytes]) -> DamagedError
             hint="Install it: pip install pylibmspack",
         ) from error
     with tempfile.TemporaryDirectory(prefix="vhdtool-cabinet-") as place:
-        source, target = Path(place, "packed.cab"), Path(place, _NAME)
-        with source.open("wb") as out:
+        target = Path(place, _NAME)
+        with tempfile.NamedTemporaryFile(dir=place, delete=False) as out:  # its folder goes, and it with it
             out.write(bytes(_DATA_OFFSET))
             for block in blocks:
                 out.write(_BLOCK.pack(0, len(block.data), block.unpacked_size) + block.data)
@@ -57,7 +57,7 @@ def decode_by_libmspack(blocks: NeededBlocks, output: IO[bytes]) -> DamagedError
             return None
         fault: DamagedError | None = None
         try:
-            CabArchive(str(source)).extract(_NAME, place, safe=False, max_size=size)
+            CabArchive(out.name).extract(_NAME, place, safe=False, max_size=size)
         except (CabFormatError, CabDecompressionError) as error:
             path, offset = blocks.place_of(target.stat().st_size if target.exists() else 0)
             fault = damaged("a data block does not decode", path, offset)
