@@ -24,6 +24,7 @@ WRITERS = {  # the only modules of the library that make files on the host, none
     "vhdtool/package/cabinet_libmspack.py",  # a private temporary folder: libmspack takes and gives files by name
 }
 IMAGE_WRITER = "vhdtool/disk/host_store.py"  # the one door to image files
+POSITIONED = "vhdtool/disk/positioned_io.py"  # what both of them write with
 SPOOL_WRITER = "vhdtool/disk/overlay.py"  # an unnamed temporary file
 WIRE = "vhdtool/fs/worker_wire.py"  # writes to a socket
 LOCKS = "vhdtool/disk/write_lock.py"  # opens for writing to take locks, and never writes
@@ -96,7 +97,7 @@ def test_no_process_is_started_but_the_ntfs_worker():
 
 
 def test_image_files_are_changed_through_one_door():
-    doors = {IMAGE_WRITER, SPOOL_WRITER, WIRE}
+    doors = {IMAGE_WRITER, SPOOL_WRITER, POSITIONED, WIRE}
     for name, tree in library().items():
         if name in doors:
             continue
@@ -104,6 +105,8 @@ def test_image_files_are_changed_through_one_door():
         flags = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)} & OPENING_FLAGS
         assert not flags or name == LOCKS, name
     assert calls(library()[IMAGE_WRITER]) & CHANGING_CALLS, "the rule must have something to hold"
+    writing = {name for name, tree in library().items() if "vhdtool.disk.positioned_io.write_part" in imports(tree)}
+    assert writing == {IMAGE_WRITER, SPOOL_WRITER}
 
 
 def test_steps_that_change_an_image_are_taken_in_one_place():

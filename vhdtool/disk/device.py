@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from vhdtool.disk.positioned_io import read_part
 from vhdtool.errors import DamagedError, InputError, Problem
 
 
@@ -184,18 +185,8 @@ class FileDevice:
         self.bytes_read += done
         return done
 
-    if hasattr(os, "preadv"):
-
-        def _pread(self, buffer: memoryview, offset: int) -> int:
-            return os.preadv(self._fd, [buffer], offset)
-
-    else:  # Windows has no pread: one reader at a time, so seek and read do
-
-        def _pread(self, buffer: memoryview, offset: int) -> int:
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            data = os.read(self._fd, len(buffer))
-            buffer[: len(data)] = data
-            return len(data)
+    def _pread(self, buffer: memoryview, offset: int) -> int:
+        return read_part(self._fd, buffer, offset)
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes from ``offset``; fewer only where the file ends."""

@@ -17,6 +17,7 @@ import stat
 from pathlib import Path
 from typing import Final, Protocol
 
+from vhdtool.disk.positioned_io import read_part, write_part
 from vhdtool.errors import InputError, OutputError, RefusedError
 
 COPY_PIECE: Final = 1 << 20
@@ -139,7 +140,7 @@ class OsFile:
         done = 0
         while done < len(buffer):
             try:
-                got = self._pread(buffer[done:], offset + done)
+                got = read_part(self._fd, buffer[done:], offset + done)
             except OSError as error:
                 raise InputError(
                     "read-failed", f"reading failed: {error.strerror}", path=self.path, offset=offset + done
@@ -160,31 +161,11 @@ class OsFile:
         view = memoryview(data).cast("B")
         try:
             while view:
-                done = self._pwrite(view, offset)
+                done = write_part(self._fd, view, offset)
                 offset += done
                 view = view[done:]
         except OSError as error:
             raise _cannot_write(error, self.path) from error
-
-    if hasattr(os, "preadv"):
-
-        def _pread(self, buffer: memoryview, offset: int) -> int:
-            return os.preadv(self._fd, [buffer], offset)
-
-        def _pwrite(self, data: memoryview, offset: int) -> int:
-            return os.pwrite(self._fd, data, offset)
-
-    else:  # Windows
-
-        def _pread(self, buffer: memoryview, offset: int) -> int:
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            data = os.read(self._fd, len(buffer))
-            buffer[: len(data)] = data
-            return len(data)
-
-        def _pwrite(self, data: memoryview, offset: int) -> int:
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            return os.write(self._fd, data)
 
     def copy_within(self, source: int, target: int, length: int) -> None:
         """As :meth:`HostFile.copy_within`, by the kernel where it can (it may share the extents)."""

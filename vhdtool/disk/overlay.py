@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, Self
 
 from vhdtool.disk.chain import VirtualDisk
+from vhdtool.disk.positioned_io import read_part, write_part
 from vhdtool.errors import OutputError
 
 SLOT: Final = 1 << 20
@@ -200,7 +201,7 @@ class Overlay:
             length = min(SLOT - within, len(buffer))
             place = self._slots[slot] * SLOT + within
             try:
-                got = self._pread(self._spool, buffer[:length], place)
+                got = read_part(self._spool, buffer[:length], place)
             except OSError as error:
                 raise _spool_lost(f"can't be read: {error.strerror}") from error
             if got == 0:
@@ -208,36 +209,12 @@ class Overlay:
             offset += got
             buffer = buffer[got:]
 
-    if hasattr(os, "preadv"):
-
-        @staticmethod
-        def _pread(descriptor: int, buffer: memoryview, place: int) -> int:
-            return os.preadv(descriptor, [buffer], place)
-
-        @staticmethod
-        def _pwrite(descriptor: int, data: memoryview, place: int) -> int:
-            return os.pwrite(descriptor, data, place)
-
-    else:  # Windows
-
-        @staticmethod
-        def _pread(descriptor: int, buffer: memoryview, place: int) -> int:
-            os.lseek(descriptor, place, os.SEEK_SET)
-            data = os.read(descriptor, len(buffer))
-            buffer[: len(data)] = data
-            return len(data)
-
-        @staticmethod
-        def _pwrite(descriptor: int, data: memoryview, place: int) -> int:
-            os.lseek(descriptor, place, os.SEEK_SET)
-            return os.write(descriptor, data)
-
     def _write_spool(self, place: int, data: memoryview) -> None:
         try:
             if self._spool is None:
                 self._spool = _unnamed_file(self._folder)
             while data:
-                done = self._pwrite(self._spool, data, place)
+                done = write_part(self._spool, data, place)
                 place += done
                 data = data[done:]
         except OSError as error:
