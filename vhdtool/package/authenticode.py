@@ -29,6 +29,7 @@ from construct import Bytes, Int8ul, Int16ul, Int32ul, Padding, Struct
 from vhdtool.bytesource import ByteSource, read_exactly
 from vhdtool.errors import DamagedError, Problem
 from vhdtool.layout import offset_of, packed
+from vhdtool.package.cabinet_format import RESERVE_FLAG
 from vhdtool.package.der import reading
 from vhdtool.package.pkcs7 import SignedMessage
 from vhdtool.package.public_key import DIGESTS
@@ -51,8 +52,6 @@ SIGNED_HEADER = Struct(
     "reserve_covered" / Int32ul,
 )
 """A cabinet's header with the reserve of a signed one."""
-MAGIC = b"MSCF"
-RESERVE_FLAG = 0x0004
 RESERVE_SIZE = 20
 RESERVE_MARK = 0x00100000
 COVERED = ((0, 4), (8, 34), (56, 60))

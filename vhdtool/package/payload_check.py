@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from vhdtool.errors import DamagedError, Problem, UnsupportedError
 from vhdtool.package.cabinet import member_key
+from vhdtool.package.msu import DELTA_INDEX
 from vhdtool.package.package_files import MANIFEST, PackageFile, PackageFiles
 from vhdtool.package.verdict import INVALID, MISSING, UNKNOWN, VALID, WEAK, LayerVerdict
 
 LAYER = "payload"
-DELTA_INDEX = "_manifest_.cix.xml"
 """The file by which a package of deltas says what they become; its payload stands in files 0, 1 and so on."""
 
 
