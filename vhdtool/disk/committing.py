@@ -144,15 +144,17 @@ def commit_changes(
 
 
 def _finish(steps: Commit, target: Target, path: str, progress: Progress) -> Written:
-    """Finish; where that is interrupted in place, tell that the image has to be brought to rest."""
+    """Finish; where that is interrupted in place, by whatever it is, tell that the image has to be brought to rest."""
     try:
         return steps.finish(progress)
-    except KeyboardInterrupt as error:
+    except VhdtoolError:
+        raise
+    except BaseException as error:  # a fault of ours too: nobody may be told then that the image is untouched
         if target.kind != "in-place":
             raise
         raise ChangedError(
             "commit-interrupted",
-            "the change was interrupted while it was written: the disk is the old one or the new one",
+            f"the change was interrupted while it was written ({type(error).__name__}): the disk is the old or the new",
             path=path,
             hint="Bring the file to rest: vhdtool recover IMAGE. Then ask it which of the two it is.",
         ) from error
