@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from vhdtool.cli import failures
+from vhdtool.cli.cab_find import find
 from vhdtool.cli.options import examples, output_options
 from vhdtool.cli.output import Output
 
@@ -17,6 +18,9 @@ _parts = click.option("--part", "parts", metavar="FILE", multiple=True, help="Th
 @click.group(epilog=examples("vhdtool cab show windows6.2-hypervintegrationservices-x64.cab"))
 def cab() -> None:
     r"""Update packages: .cab and .msu files."""
+
+
+cab.add_command(find)
 
 
 @cab.command(epilog=examples("vhdtool cab show windows6.2-hypervintegrationservices-x64.cab"))

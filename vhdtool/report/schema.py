@@ -7,7 +7,15 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 
 from vhdtool.errors import UsageError
-from vhdtool.report import document, document_cab, document_change, document_diff, document_disk, document_doctor
+from vhdtool.report import (
+    document,
+    document_cab,
+    document_cab_find,
+    document_change,
+    document_diff,
+    document_disk,
+    document_doctor,
+)
 
 DOCUMENTS: dict[str, type] = {
     "inspect": document.InspectDocument,
@@ -29,6 +37,7 @@ DOCUMENTS: dict[str, type] = {
     "cab-show": document_cab.CabShowDocument,
     "cab-verify": document_cab.CabVerifyDocument,
     "cab-extract": document_cab.CabExtractDocument,
+    "cab-find": document_cab_find.CabFindDocument,
     "evidence": document.EvidenceDocument,
 }
 """By the name that ``vhdtool schema`` takes: the part of the ``schema`` field between ``vhdtool.`` and ``/``."""
