@@ -188,14 +188,18 @@ def _action(before: object, after: object) -> Action:
 
 def _same_bytes(one: Hive, other: Hive) -> bool:
     """Tell whether two hives hold the same cells, byte for byte; the base block's counters and times don't matter."""
-    ours: ByteSource = one.image
-    theirs: ByteSource = other.image
+    ours, theirs = _stored(one), _stored(other)
     if ours.size != theirs.size or one.base.root_cell != other.base.root_cell:
         return False
     return all(
         ours.read_at(offset, PIECE) == theirs.read_at(offset, PIECE)
         for offset in range(BASE_BLOCK_SIZE, ours.size, PIECE)
     )
+
+
+def _stored(hive: Hive) -> ByteSource:
+    """The hive's bytes. A clean one's file has them: read past the pages that the hive keeps, they take no memory."""
+    return hive.file if hive.state == "clean" else hive.image
 
 
 class _Comparison:
