@@ -171,6 +171,14 @@ def test_servicing_tells_whether_the_guest_is_current(version, stored, current):
     assert currency(package(), state({key(INTEGRATION, version): stored})).is_current is current
 
 
+@pytest.mark.parametrize(
+    ("version", "current"), [("6.3.9600.30000", None), ("6.3.9600.16384", None), ("6.2.9200.16384", False)]
+)
+def test_the_revision_of_a_built_in_package_decides_nothing(version, current):
+    there = {key("Microsoft-Windows-HyperV-Guest-Package", version): INSTALLED}
+    assert currency(package(), state(there)).is_current is current
+
+
 @pytest.mark.parametrize("digest", ["sha1", "sha256"])
 @pytest.mark.parametrize(
     ("windows", "updates", "answer"),

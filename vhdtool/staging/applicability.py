@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from vhdtool.guest import version_cbs
 from vhdtool.guest.version import version_numbers, version_text
 from vhdtool.guest.version_cbs import KEY as PACKAGES_KEY
 from vhdtool.knowledge.sha2_support import sha2_updates
@@ -29,6 +30,8 @@ FIRST_WITHOUT_PACKAGE = (10, 0)
 DETECTED = frozenset({None, "detect", "staged"})
 ABSENT = "absent"
 MAX_NAMED = 4
+BUILD = 3
+"""How many parts of the version of a built-in package count."""
 WEAK_DIGESTS = frozenset({"md5", "sha1"})
 
 
@@ -146,19 +149,29 @@ def currency(package: Package, guest: GuestState) -> Currency:
     older = [one for one in compared if not one.is_current]
     if older:
         return older[0]
-    stated = guest.integration
-    brought = package.integration_version
-    installed = version_numbers(stated.version)
-    if brought is not None and installed is not None:
-        place = next((one.location for one in stated.evidence if one.source == stated.source), None)
-        text = f"the guest has {version_text(installed)}, the package brings {version_text(brought)}"
-        if installed < brought:
-            return Currency(False, text, place)
-        if compared or stated.agreement != "conflict":
-            return Currency(True, text, place)
+    by_version = _integration(package, guest, sure=bool(compared))
+    if by_version is not None:
+        return by_version
     if compared and len(compared) == len([one for one in package.drivers if one.version]):
         return Currency(True, f"all {len(compared)} drivers are of its version or newer", compared[0].key)
     return Currency(None, "no version in the guest tells")
+
+
+def _integration(package: Package, guest: GuestState, *, sure: bool) -> Currency | None:
+    """Compare versions of the integration services; ``sure``: drivers were compared, and none is older."""
+    stated, brought = guest.integration, package.integration_version
+    installed = version_numbers(stated.version)
+    if brought is None or installed is None:
+        return None
+    best = next(one for one in stated.evidence if one.source == stated.source)
+    text = f"the guest has {version_text(installed)}, the package brings {version_text(brought)}"
+    # the revision of a built-in package is its own (guest.version.StatedVersion.precision)
+    built_in = best.source == version_cbs.SOURCE and best.note is not None
+    if built_in and installed[:BUILD] == brought[:BUILD]:
+        return Currency(None, f"{text}, and that of a built-in package says nothing of its drivers", best.location)
+    if installed < brought:
+        return Currency(False, text, best.location)
+    return Currency(True, text, best.location) if sure or stated.agreement != "conflict" else None
 
 
 def _drivers(package: Package, guest: GuestState) -> Iterator[Currency]:
