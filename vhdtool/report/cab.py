@@ -14,7 +14,7 @@ from vhdtool.errors import DamagedError, InputError, NotFoundError, UnsupportedE
 from vhdtool.guest.model import START_NAMES
 from vhdtool.package.cabinet import Cabinet, CabinetMember, member_key
 from vhdtool.package.component_manifest import ServiceTrigger
-from vhdtool.package.msu import inner_cabinets, is_update_wrapper
+from vhdtool.package.msu import is_update_wrapper
 from vhdtool.package.package import Package, PackageService, read_package
 from vhdtool.package.trust_roots import TrustRoot, read_trust_roots
 from vhdtool.package.verdict import LayerVerdict
@@ -36,6 +36,7 @@ from vhdtool.report.document_cab import (
 )
 from vhdtool.report.encode import image_name
 from vhdtool.report.host_files import host_name, make_directory, save_file
+from vhdtool.staging.cabinet_file import package_cabinets
 
 WRAPPER_LAYERS = ("digest", "signature")
 """What an .msu has of its own: no catalog lists what is in it."""
@@ -55,7 +56,7 @@ def opened_cabinet(path: str, parts: Sequence[str] = ()) -> Iterator[Cabinet]:
 def show_document(path: str, parts: Sequence[str] = ()) -> CabShowDocument:
     """Tell what the packages in a cabinet or .msu are and bring. Raises what reading them raises."""
     with opened_cabinet(path, parts) as cabinet:
-        packages = tuple(_package_fact(read_package(one)) for one in _packages(cabinet))
+        packages = tuple(_package_fact(read_package(one)) for one in package_cabinets(cabinet))
     return CabShowDocument("vhdtool.cab-show/1", image_name(path), packages)
 
 
@@ -63,7 +64,7 @@ def verify_document(path: str, trust_roots: Sequence[str] = (), parts: Sequence[
     """Verify the packages in a cabinet or .msu; ``trust_roots`` are files with further roots."""
     roots = [root for name in trust_roots for root in _read_roots(name)]
     with opened_cabinet(path, parts) as cabinet:
-        packages = tuple(_verified(verify_package(one, trust_roots=roots)) for one in _packages(cabinet))
+        packages = tuple(_verified(verify_package(one, trust_roots=roots)) for one in package_cabinets(cabinet))
         wrapper = None
         if is_update_wrapper(cabinet):
             wrapper = _verified(verify_package(cabinet, trust_roots=roots), WRAPPER_LAYERS)
@@ -113,11 +114,6 @@ class MemberFile:
     def extents(self) -> tuple[()]:
         """It lies on no volume."""
         return ()
-
-
-def _packages(cabinet: Cabinet) -> tuple[Cabinet, ...]:
-    """The servicing cabinets: those in an .msu, or the cabinet itself."""
-    return inner_cabinets(cabinet) if is_update_wrapper(cabinet) else (cabinet,)
 
 
 def _chosen(cabinet: Cabinet, names: Sequence[str]) -> list[CabinetMember]:

@@ -36,8 +36,11 @@ def inspect_document(
     image: Image, *, all_services: bool = False, hashes: tuple[str, ...] | None = None
 ) -> InspectDocument:
     """Build the document of ``vhdtool inspect``; ``hashes`` are those of :func:`hash_layers`, when asked for."""
+    from vhdtool.report.stage import with_staged  # noqa: PLC0415  # not for the other documents
+
     with _input_of(image):
         guests = image.inspect_guests(all_services=True) if all_services else image.guests
+        guests = with_staged(image, guests)
     return InspectDocument(
         "vhdtool.inspect/1", image_fact(image, image.problems, hashes), _volumes(image), guests, image.findings
     )  # fmt: skip

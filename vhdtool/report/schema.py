@@ -15,6 +15,7 @@ from vhdtool.report import (
     document_diff,
     document_disk,
     document_doctor,
+    document_stage,
 )
 
 DOCUMENTS: dict[str, type] = {
@@ -38,6 +39,8 @@ DOCUMENTS: dict[str, type] = {
     "cab-verify": document_cab.CabVerifyDocument,
     "cab-extract": document_cab.CabExtractDocument,
     "cab-find": document_cab_find.CabFindDocument,
+    "stage": document_stage.StageDocument,
+    "outcome": document_stage.OutcomeDocument,
     "evidence": document.EvidenceDocument,
 }
 """By the name that ``vhdtool schema`` takes: the part of the ``schema`` field between ``vhdtool.`` and ``/``."""

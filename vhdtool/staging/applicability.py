@@ -183,14 +183,10 @@ def _drivers(package: Package, guest: GuestState) -> Iterator[Currency]:
             yield Currency(installed >= driver.version, text, key)
 
 
-def sha2_ready(verification: PackageVerification, guest: GuestState) -> Applicability | None:
-    """Tell whether a guest accepts the package's kind of signature; None where that is no question.
-
-    A question it is where every signature of the cabinet, or of its catalogs, is made with SHA-2, and Windows needs an
-    update to know these.
-    """
+def sha2_support(guest: GuestState) -> Applicability | None:
+    """Tell whether a guest accepts signatures that are made with SHA-256 alone; None where Windows always did."""
     wanted = [row for row in sha2_updates() if guest.numbers is not None and guest.numbers[:2] in row.windows]
-    if not wanted or not _sha2_alone(verification):
+    if not wanted:
         return None
     for row in wanted:
         for start in (f"Package_for_{row.kb}~", f"Package_for_{row.kb}_"):
@@ -206,6 +202,15 @@ def sha2_ready(verification: PackageVerification, guest: GuestState) -> Applicab
         f"the package is signed with SHA-256 alone, and the guest has no update that accepts it ({names})",
         fix=f"Install {names} in the guest first, or stage a package that is signed with SHA-1 too.",
     )
+
+
+def sha2_ready(verification: PackageVerification, guest: GuestState) -> Applicability | None:
+    """Tell whether a guest accepts the package's kind of signature; None where that is no question.
+
+    A question it is where every signature of the cabinet, or of its catalogs, is made with SHA-2, and Windows needs an
+    update to know these.
+    """
+    return sha2_support(guest) if _sha2_alone(verification) else None
 
 
 def _sha2_alone(verification: PackageVerification) -> bool:
