@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from scripts.benchmark import changes, lifelike, sequential
+from scripts.benchmark import changes, lifelike, sequential, staging
 from scripts.benchmark.measure import VHDTOOL, Median, Sample, bytes_read, forget, interleaved, run_command, timed
 from scripts.benchmark.table import Row, machine, rendered, write_document
 from scripts.benchmark.tools import BenchmarkError, call, require, say
@@ -156,12 +156,37 @@ def measure_changes(folder: Path, runs: int) -> Iterator[Row]:
     yield Row("put: against ntfscp, which confirms nothing", f"{put.seconds / peer.seconds:.1f} x its {_time(peer)}")
 
 
+def measure_staging(folder: Path, runs: int) -> Iterator[Row]:
+    """The commands about packages, and ``stage`` against virt-customize on the same guest."""
+    require("cabextract")
+    medians = staging.cabinet_runs(runs)
+    yield _bounded("cab show of a genuine cabinet", medians["cab show"], seconds=0.4)
+    yield _bounded("cab verify of it, all four layers", medians["cab verify"], seconds=0.9)
+    ratio, few, many = staging.many_files_ratio(folder, runs)
+    yield Row(
+        "2,000 files in one LZX folder against 200",
+        f"{ratio:.1f} x ({_time(many)} to {_time(few)})",
+        "12 x",
+        ratio <= 12,
+    )
+    image = staging.guest(folder, lifelike.images(folder)["clean, 2 MiB blocks"])
+    stage = staging.stage_runs(folder, image, runs)
+    yield _bounded("stage --child of it, verification and opinions included", stage, seconds=2, memory=200)
+    peer = staging.customize_runs(folder, image, max(2, runs // 3))
+    if peer is not None:
+        median, how = peer
+        yield Row(
+            f"virt-customize --upload of it, {how}", f"{_time(median)}, {median.seconds / stage.seconds:.0f} x stage"
+        )
+
+
 PARTS: dict[str, Callable[[Path, int], Iterator[Row]]] = {
     "start": measure_start,
     "inspect": measure_inspect,
     "sequential": measure_sequential,
     "open": measure_open,
     "changes": measure_changes,
+    "staging": measure_staging,
 }
 
 

@@ -12,6 +12,7 @@ from vhdtool.staging.runner import (
     RunnerCab,
     RunnerFacts,
     chain_setup_complete,
+    install_commands,
     render_runner,
     service_command,
     setup_complete_block,
@@ -49,6 +50,22 @@ def test_every_jump_has_its_label_and_every_label_its_jump():
     assert {one or other for one, other in jumps} == set(labels)
 
 
+SETS_ERRORLEVEL = re.compile(r'(reg|fc|find|sc|ping|shutdown)\.exe |start /wait |"%DISM%" ')
+
+
+def test_an_errorlevel_is_asked_only_of_what_sets_it():
+    """MD and CD leave it alone where they do well (they do not in Wine): it must be 0 before them."""
+    lines = [line for line in script() if line and not line.startswith("rem ")]
+    asked = [number for number, line in enumerate(lines) if "errorlevel 1" in line.lower()]
+    assert len(asked) > 5
+    for number in asked:
+        before = lines[number - 1]
+        if SETS_ERRORLEVEL.match(before):
+            continue
+        assert before.startswith(("md ", "cd ")), before
+        assert lines[number - 2] == "call :zero", before
+
+
 def test_lines_are_short_enough_for_cmd():
     assert max(map(len, script())) < 8000  # cmd.exe takes 8191
 
@@ -78,6 +95,17 @@ def test_the_service_starts_the_script_and_ends():
         r'%SystemRoot%\System32\cmd.exe /d /c start "" /b /min %SystemRoot%\System32\cmd.exe /d /c call '
         r'"%SystemRoot%\Setup\vhdtool\kb9999999-0123abcd\run.cmd" service'
     )
+
+
+@pytest.mark.parametrize(("windows", "start"), [((6, 3, 9600), "dism.exe"), ((6, 0, 6002), "pkgmgr.exe")])
+def test_the_plan_tells_what_installs_each_package(windows, start):
+    facts = replace(FACTS, windows=windows)
+    commands = install_commands(facts)
+    assert len(commands) == 2
+    for command, cab in zip(commands, facts.cabs, strict=True):
+        assert command.startswith(rf"%SystemRoot%\System32\{start} ")
+        assert rf'"%SystemRoot%\Setup\vhdtool\kb9999999-0123abcd\{cab.name}"' in command
+        assert not {"%CAB%", "%HERE%", "%N%", "%~1", "%DISM%"} & set(re.findall(r"%[^%\\ ]+%|%~1", command))
 
 
 EXISTING = [

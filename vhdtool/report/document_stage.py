@@ -55,8 +55,9 @@ class StageDocument:
     """``vhdtool stage`` and ``vhdtool apply``: the checks, the plan, and with a target the receipt.
 
     ``id`` names the stage, None where no package is left to stage. ``ways`` that start it, first to last, and why
-    (``way_reason``). ``guest_command`` is what the service starts in the guest. ``replaces``: older stages that go.
-    ``notices``: what people should know before. ``saved_plan``: the file that the plan was saved to.
+    (``way_reason``). ``guest_command`` is what the service starts in the guest, ``install_commands`` what that runs for
+    each package. ``replaces``: older stages that go. ``notices``: what people should know before. ``saved_plan``: the
+    file that the plan was saved to.
     """
 
     schema: Literal["vhdtool.stage/1"]
@@ -71,6 +72,7 @@ class StageDocument:
     way_reason: str | None
     reboot: Literal["never", "if-needed"]
     guest_command: str | None
+    install_commands: tuple[str, ...]
     replaces: tuple[str, ...]
     notices: tuple[str, ...]
     registry: tuple[RegistryChangeFact, ...]

@@ -54,6 +54,7 @@ def stage_document(
         way_reason=None if stage.way is None else stage.way.reason,
         reboot=reboot,
         guest_command=stage.command,
+        install_commands=stage.installs,
         replaces=stage.replaces,
         notices=stage.notices,
         registry=change.registry,

@@ -47,6 +47,8 @@ def _plan_rows(document: StageDocument) -> Iterator[tuple[str, Cell]]:
     yield ("Started by", Cell(", then ".join(document.ways)))
     yield ("Why so", Cell(document.way_reason or ""))
     yield ("Command", Cell(document.guest_command or ""))
+    for command in document.install_commands:
+        yield ("That runs", Cell(command))
     yield ("Restart", Cell("never" if document.reboot == "never" else "once, where a package needs it"))
     if document.replaces:
         yield ("Replaces", Cell(", ".join(document.replaces), "warn"))

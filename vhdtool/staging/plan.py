@@ -29,6 +29,7 @@ from vhdtool.staging.runner import (
     RunnerCab,
     RunnerFacts,
     chain_setup_complete,
+    install_commands,
     render_runner,
     service_command,
 )
@@ -74,9 +75,9 @@ class StageOptions:
 class StagePlan:
     """A stage as it would be made.
 
-    ``id`` None where no package is left to stage. ``command`` is what the service starts in the guest, ``notices``
-    what people should know before they do it, ``replaces`` the ids of older stages that go. ``error`` is that of the
-    first check that refuses; the plan is empty then.
+    ``id`` None where no package is left to stage. ``command`` is what the service starts in the guest, ``installs``
+    what installs each package then, ``notices`` what people should know before they do it, ``replaces`` the ids of
+    older stages that go. ``error`` is that of the first check that refuses; the plan is empty then.
     """
 
     id: str | None
@@ -85,6 +86,7 @@ class StagePlan:
     checks: tuple[Check, ...]
     packages: tuple[JudgedPackage, ...]
     command: str | None
+    installs: tuple[str, ...]
     replaces: tuple[str, ...]
     notices: tuple[str, ...]
     error: RefusedError | None
@@ -125,18 +127,27 @@ def plan_stage(
     found = run_checks(question)
     wanted = tuple(one.staged for one in judged if not one.currency.is_current)
     if found.error is not None or not wanted:
-        return StagePlan(None, Plan(), None, found.checks, judged, None, (), (), found.error)
+        return StagePlan(None, Plan(), None, found.checks, judged, None, (), (), (), found.error)
     way = choose_way(guest, options.via)
     own_id = stage_id(wanted)
     before = _Before(guest, wanted, own_id, read_outcome(installation))
     if before.done is not None:
         check = Check("staged", "ok", f"{own_id} is staged already, and has run: {before.done.state}")
-        return StagePlan(own_id, Plan(), way, (*found.checks, check), judged, None, (), (), None)
+        return StagePlan(own_id, Plan(), way, (*found.checks, check), judged, None, (), (), (), None)
     facts = _facts(guest, own_id, wanted, options)
     plan = _make(question, before, wanted, facts, way, options)
     notices = NOTICES if plan.changes else ()
     return StagePlan(
-        own_id, plan, way, found.checks, judged, service_command(facts), before.replaced_ids, notices, None
+        own_id,
+        plan,
+        way,
+        found.checks,
+        judged,
+        service_command(facts),
+        install_commands(facts),
+        before.replaced_ids,
+        notices,
+        None,
     )
 
 

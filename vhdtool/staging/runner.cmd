@@ -9,6 +9,7 @@ set "ID=@ID@"
 set "WAY=service"
 if /i "%~1"=="setupcomplete" set "WAY=setupcomplete"
 set "HERE=%~dp0"
+call :zero
 cd /d "%HERE%"
 if errorlevel 1 exit /b 1
 
@@ -46,6 +47,7 @@ exit /b 0
 rem One at a time. A lock of an earlier start is nobody's any more.
 :lock
 if "%TOKEN%"=="none" goto locked
+call :zero
 md "lock-%TOKEN%" 2>nul
 if errorlevel 1 exit /b 0
 for /d %%d in (lock-*) do if /i not "%%d"=="lock-%TOKEN%" rd "%%d" 2>nul
@@ -117,6 +119,10 @@ exit /b 0
 
 rem ----------------------------------------------------------------------------------------------------------------
 
+rem MD and CD that do well leave the errorlevel as it was; this makes it 0 before.
+:zero
+exit /b 0
+
 :token
 set "TOKEN="
 for /f "tokens=1,2,3" %%a in ('reg.exe query "%MARK%" /v vhdtool.boot 2^>nul') do if "%%b"=="REG_SZ" set "TOKEN=%%c"
@@ -140,7 +146,8 @@ if exist "cab-%N%.code" for /f "usebackq tokens=1" %%a in ("cab-%N%.code") do se
 set "TRY="
 for %%n in (3 2 1) do if not exist "try-%N%-%%n" set "TRY=%%n"
 if not defined TRY goto abandon
-md "try-%N%-%TRY%"
+call :zero
+md "try-%N%-%TRY%" 2>nul
 if errorlevel 1 exit /b 0
 call :log "%CAB%: attempt %TRY%"
 call :result

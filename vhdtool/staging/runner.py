@@ -26,6 +26,7 @@ CHAINED_COPY = "SetupComplete.staged"
 ORIGINAL_COPY = "SetupComplete.before"
 """In the stage's directory: SetupComplete.cmd as it was; missing where there was none."""
 CMD = r"%SystemRoot%\System32\cmd.exe"
+PKGMGR = r"%SystemRoot%\System32\pkgmgr.exe"
 DISM_FROM = (6, 1)
 """The first Windows that has DISM; Windows Vista and 2008 have pkgmgr (Microsoft, "DISM supported platforms")."""
 _SAFE = re.compile(r"[A-Za-z0-9._-]+")
@@ -96,6 +97,17 @@ def service_command(facts: RunnerFacts) -> str:
     return rf'{CMD} /d /c start "" /b /min {CMD} /d /c call "{facts.folder}\{RUNNER_NAME}" service'
 
 
+def install_commands(facts: RunnerFacts) -> tuple[str, ...]:
+    """The command that installs each package in the guest, as it first runs: for people, and for the plan."""
+    line = _install_line(facts.windows)
+    found = []
+    for number, cab in enumerate(facts.cabs, 1):
+        text = line.replace('"%DISM%"', r"%SystemRoot%\System32\dism.exe").replace("%~1", "/English")
+        text = text.replace("%HERE%", f"{facts.folder}\\").replace("%CAB%", cab.name).replace("%N%", str(number))
+        found.append(text.removeprefix('start /wait "" ').replace(f'"{PKGMGR}"', PKGMGR))
+    return tuple(found)
+
+
 def setup_complete_block(facts: RunnerFacts) -> bytes:
     """The lines that SetupComplete.cmd gets. The script runs in its own cmd.exe, and changes nothing for the rest."""
     path = rf"{facts.folder}\{RUNNER_NAME}"
@@ -140,17 +152,22 @@ def unchain_setup_complete(existing: bytes, stage_id: str) -> bytes | None:
 
 
 def _install(windows: tuple[int, int, int]) -> str:
+    line = _install_line(windows)
+    if windows[:2] < DISM_FROM:
+        return line
+    return (
+        'set "DISM=%SystemRoot%\\System32\\dism.exe"\n'
+        'if exist "%SystemRoot%\\Sysnative\\dism.exe" set "DISM=%SystemRoot%\\Sysnative\\dism.exe"\n'
+    ) + line
+
+
+def _install_line(windows: tuple[int, int, int]) -> str:
     if windows[:2] >= DISM_FROM:
         return (
-            'set "DISM=%SystemRoot%\\System32\\dism.exe"\n'
-            'if exist "%SystemRoot%\\Sysnative\\dism.exe" set "DISM=%SystemRoot%\\Sysnative\\dism.exe"\n'
             '"%DISM%" %~1 /Online /Add-Package /PackagePath:"%HERE%%CAB%" /Quiet /NoRestart'
             ' /LogPath:"%HERE%dism-%N%.log"'
         )
-    return (
-        'start /wait "" "%SystemRoot%\\System32\\pkgmgr.exe" /ip /m:"%HERE%%CAB%" /quiet /norestart'
-        ' /l:"%HERE%dism-%N%.log"'
-    )
+    return f'start /wait "" "{PKGMGR}" /ip /m:"%HERE%%CAB%" /quiet /norestart /l:"%HERE%dism-%N%.log"'
 
 
 def _lines(lines: Iterable[str]) -> str:
