@@ -22,7 +22,12 @@ from vhdtool.report.schema import DOCUMENTS, json_schema
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "reference"
-KINDS = (("Problems", "Problem"), ("Findings", "Finding"), ("Findings of disk verify", "AuditFinding"))
+KINDS = (
+    ("Problems", "Problem"),
+    ("Findings", "Finding"),
+    ("Findings of disk verify", "AuditFinding"),
+    ("Obstacles of advise", "Obstacle"),
+)
 NOTICE = "<!-- made by scripts/docs from the code -->"
 
 

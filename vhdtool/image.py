@@ -4,9 +4,11 @@
         image.disk           # the virtual disk: bytes, chain, extents
         image.volumes        # partitions and logical volumes, with their roles
         image.installations  # each Windows on it, nothing read yet but where it is
+        image.systems        # each guest, Windows and Linux
         image.guests         # everything that is known of each
 
-``installations`` costs a look at each file system's root, ``guests`` the reading of hives.
+``installations`` and ``systems`` cost a look at each file system's root, ``guests`` the reading of hives and, of a
+Linux, of its kernels.
 """
 
 from __future__ import annotations
@@ -25,10 +27,18 @@ from vhdtool.volume.partitions import Volume, VolumeTable, read_volumes, volume_
 
 if TYPE_CHECKING:
     from vhdtool.fs.state import VolumeState
+    from vhdtool.guest.linux import LinuxInstallation
+    from vhdtool.guest.linux_mounts import LinuxVolume
     from vhdtool.guest.source import WindowsInstallation
 
 WINDOWS_FILESYSTEMS = frozenset({"ntfs", "refs", "fat16", "fat32"})
 """File systems that a Windows can be installed on (ReFS since Windows 11; FAT up to XP). Others are not looked into."""
+
+LINUX_FILESYSTEMS = frozenset({"ext", "xfs", "btrfs"})
+"""File systems that the root of a Linux is on."""
+
+MOUNTED_FILESYSTEMS = LINUX_FILESYSTEMS | {"fat12", "fat16", "fat32"}
+"""File systems of volumes that a Linux has facts on: its own, and that of the EFI system partition."""
 
 NO_WINDOWS_ROLES = frozenset({"esp", "msr"})
 """Partitions that hold no installation by their purpose."""
@@ -82,6 +92,7 @@ class Image:
         self.path = path
         self.disk = disk
         self._filesystems: dict[int, RecordedFilesystem | VhdtoolError] = {}
+        self._tops: dict[int, RecordedFilesystem] = {}
         self._opened: dict[OpenedFile, None] = {}
         self._unreadable_volumes: dict[int, VhdtoolError] = {}
         self._unreadable_states: dict[int, VhdtoolError] = {}
@@ -118,8 +129,8 @@ class Image:
 
     @cached_property
     def volumes(self) -> tuple[Volume, ...]:
-        """The volumes, those with a Windows on them in the role ``os``. Looks for the installations."""
-        systems = {installation.volume_index for installation in self.installations}
+        """The volumes, those with a guest on them in the role ``os``. Looks for the guests."""
+        systems = {system.volume_index for system in self.systems}
         return tuple(
             replace(volume, role="os") if volume.index in systems else volume for volume in self.volume_table.volumes
         )
@@ -215,40 +226,120 @@ class Image:
                 self._unreadable_volumes[volume.index] = error
         return tuple(found)
 
+    @cached_property
+    def linux_installations(self) -> tuple[LinuxInstallation, ...]:
+        """Each Linux on the disk, in the order of the volumes of their roots.
+
+        A file system that can't be read is passed over here; :attr:`findings` names it.
+        """
+        candidates = [
+            volume
+            for volume in self.volume_table.volumes
+            if volume.filesystem in LINUX_FILESYSTEMS and not volume.encryption and volume.container is None
+        ]
+        if not candidates:
+            return ()
+        from vhdtool.guest.linux import find_linux  # noqa: PLC0415  # only for disks that may hold one
+
+        known = [self._linux_volume(volume) for volume in self.volume_table.volumes if _may_be_mounted(volume)]
+        found: list[LinuxInstallation] = []
+        for volume in candidates:
+            own = next(one for one in known if one.index == volume.index)
+            try:
+                found += find_linux(own, known)
+            except VhdtoolError as error:
+                self._unreadable_volumes[volume.index] = error
+        return tuple(found)
+
+    def _btrfs_top(self, volume: Volume) -> GuestFilesystem:
+        """Open a Btrfs from the subvolume above all, once."""
+        known = self._tops.get(volume.index)
+        if known is None:
+            from vhdtool.fs.dissect_fs import open_dissect  # noqa: PLC0415  # slow, and only for Btrfs
+
+            inner = open_dissect(volume_device(self.disk, volume), "btrfs", top=True)
+            known = self._tops[volume.index] = RecordedFilesystem(inner, volume.index, self._opened)
+        return known
+
+    def _linux_volume(self, volume: Volume) -> LinuxVolume:
+        from vhdtool.guest.linux_mounts import LinuxVolume  # noqa: PLC0415  # only for disks that may hold a Linux
+
+        disk_id = self.volume_table.disk_id
+        partition_id = f"{disk_id}-{volume.index + 1:02x}" if volume.scheme == "mbr" and disk_id else None
+        return LinuxVolume(
+            volume.index,
+            volume.filesystem or "",
+            lambda: volume_device(self.disk, volume),
+            lambda: self.filesystem(volume.index),
+            top=(lambda: self._btrfs_top(volume)) if volume.filesystem == "btrfs" else None,
+            label=volume.label,
+            name=volume.name if volume.scheme == "lvm" else None,
+            partition_id=partition_id,
+        )
+
+    @cached_property
+    def systems(self) -> tuple[WindowsInstallation | LinuxInstallation, ...]:
+        """Each guest on the disk, as ``--guest`` counts them: every Windows, then every Linux."""
+        return (*self.installations, *self.linux_installations)
+
+    def system(self, index: int | None = None) -> WindowsInstallation | LinuxInstallation:
+        """Choose one guest: by its place in :attr:`systems`, or the only one. Raises as :meth:`installation`."""
+        if not self.systems:
+            raise self._no_guest()
+        return self.systems[self._choice(index, len(self.systems))]
+
     def installation(self, index: int | None = None) -> WindowsInstallation:
-        """Choose one Windows: by its place in :attr:`installations`, or the only one.
+        """Choose one Windows: by its place in :attr:`systems`, or the only one.
 
         Raises :class:`UsageError` ``ambiguous-guest`` or ``no-such-guest`` with the choices; where there is none,
         :class:`RefusedError` ``encrypted`` when an encrypted volume may hide it, the error of the file system that
-        could not be read, or :class:`InputError` ``no-guest``.
+        could not be read, or :class:`InputError` ``no-guest``; ``linux-guest`` where it is a Linux.
         """
         found = self.installations
         if not found:
-            raise self._no_guest()
+            raise self._no_windows()
+        if index is not None and len(found) <= index < len(self.systems):
+            raise self._no_windows()
+        return found[self._choice(index, len(found))]
+
+    def _choice(self, index: int | None, count: int) -> int:
+        """Check the number of a guest against the first ``count`` of them."""
         choices = "; ".join(
-            f"--guest {number}: {system.root} on volume {system.volume_index}" for number, system in enumerate(found)
+            f"--guest {number}: {system.root} on volume {system.volume_index}"
+            for number, system in enumerate(self.systems[:count])
         )
         if index is None:
-            if len(found) > 1:
+            if count > 1:
+                kind = "installations of Windows" if count == len(self.installations) else "guests"
                 raise UsageError(
                     "ambiguous-guest",
-                    f"the image has {len(found)} installations of Windows",
+                    f"the image has {count} {kind}",
                     path=self.path,
                     hint=f"Say which: {choices}.",
                 )
-            return found[0]
-        if not 0 <= index < len(found):
+            return 0
+        if not 0 <= index < count:
             raise UsageError(
                 "no-such-guest", f"the image has no guest {index}", path=self.path, hint=f"It has: {choices}."
             )
-        return found[index]
+        return index
+
+    def _no_windows(self) -> VhdtoolError:
+        if not self.linux_installations:
+            return self._no_guest()
+        return InputError(
+            "linux-guest",
+            "the guest is a Linux, and this is a question to a Windows",
+            path=self.path,
+            hint="What is known of it: vhdtool inspect IMAGE; version and services list answer for it too.",
+        )
 
     def _no_guest(self) -> VhdtoolError:
         for volume in self.volume_table.volumes:
             if volume.encryption:
                 return RefusedError(
                     "encrypted",
-                    f"volume {volume.index} is encrypted ({volume.encryption}), and no Windows is on the others",
+                    f"volume {volume.index} is encrypted ({volume.encryption}), and no guest is on the others",
                     path=self.path,
                     offset=volume.offset,
                     hint="Decrypt it in the running guest first (BitLocker: manage-bde -off C:); see inspect.",
@@ -257,28 +348,28 @@ class Image:
             return error
         return InputError(
             "no-guest",
-            "no installation of Windows was found",
+            "no installation of Windows or Linux was found",
             path=self.path,
             hint="See what is on the disk with: vhdtool inspect IMAGE",
         )
 
     @cached_property
     def guests(self) -> tuple[Guest, ...]:
-        """Everything that is known of each Windows that can be read."""
+        """Everything that is known of each guest that can be read."""
         return self.inspect_guests()
 
     def inspect_guests(self, *, all_services: bool = False) -> tuple[Guest, ...]:
-        """Inspect each Windows; ``all_services`` lists every service too, not only the integration services.
+        """Inspect each guest; ``all_services`` lists every service too, not only the integration services.
 
         An installation that can't be read is left out where another can, and raises its error where none can.
         """
-        from vhdtool.guest.inspection import inspect_windows  # noqa: PLC0415
+        from vhdtool.guest.inspection import inspect_guest  # noqa: PLC0415
 
         guests: list[Guest] = []
         failed: list[VhdtoolError] = []
-        for installation in self.installations:
+        for system in self.systems:
             try:
-                guests.append(inspect_windows(installation, all_services=all_services))
+                guests.append(inspect_guest(system, all_services=all_services))
             except VhdtoolError as error:
                 failed.append(error)
         if failed and not guests:
@@ -299,9 +390,9 @@ class Image:
             for volume in self.volume_table.volumes
             if volume.encryption
         ]
-        if not self.installations:
+        if not self.systems:
             found.append(
-                Finding("no-guest", "medium", "No installation of Windows was found on this image.", None),
+                Finding("no-guest", "medium", "No installation of Windows or Linux was found on this image.", None),
             )
         unreadable = {index: error for index, error in self._filesystems.items() if isinstance(error, VhdtoolError)}
         found += [
@@ -318,6 +409,10 @@ class Image:
             for error in self._unreadable_guests
         ]
         return tuple(found)
+
+
+def _may_be_mounted(volume: Volume) -> bool:
+    return volume.filesystem in MOUNTED_FILESYSTEMS and not volume.encryption and volume.container is None
 
 
 def open_image(path: str | os.PathLike[str], *, parent: str | os.PathLike[str] | None = None) -> Image:

@@ -34,8 +34,8 @@ def test_help_of_every_command_has_an_example_and_fits_80_columns(path):
 
 
 def test_commands_are_those_of_the_design():
-    reading = ["inspect", "version", "services", "reg", "ls", "cat", "extract"]
-    changing = ["put", "mkdir", "rm", "boot-ready", "diff"]
+    reading = ["inspect", "version", "advise", "services", "reg", "ls", "cat", "extract"]
+    changing = ["put", "mkdir", "rm", "boot-ready", "diff", "crosscheck"]
     packages = ["cab", "stage", "apply", "outcome", "unstage"]
     assert list(COMMANDS) == [*reading, *changing, *packages, "disk", "recover", "doctor", "schema"]
 

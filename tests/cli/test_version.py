@@ -64,3 +64,17 @@ def test_no_windows_is_an_input_that_can_not_be_used(tmp_path):
     image = mbr_disk(tmp_path / "empty.raw", [bytes(1 << 20)])
     assert run("version", str(image)).code == 3
     assert run("services", "list", str(image)).code == 3
+
+
+def test_who_brought_the_version_and_whether_there_is_a_newer_one():
+    image = str(fixture_file("windows-guest.vhdx"))
+    document = run("version", image, "--json").json
+    (shipped,) = document["shipped_by"]
+    assert (shipped["kb"], shipped["hosts"], shipped["exact"]) == (
+        "KB4022720", ["Windows Server 2012 R2", "Windows 8.1"], True,
+    )  # fmt: skip
+    newest = document["newest"]
+    assert (newest["version"], newest["newer"], newest["by"]) == ("6.3.9600.19456", True, "cab")
+    text = run("version", image).text
+    assert "Windows Server 2012 R2 and Windows 8.1: KB4022720" in text
+    assert "6.3.9600.19456: a newer one exists" in text

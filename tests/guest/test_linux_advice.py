@@ -56,4 +56,6 @@ def test_no_linux() -> None:
 def test_every_daemon_names_its_source() -> None:
     assert all(len(daemon.source) > 8 for daemon in linux_daemons())
     units = [unit for daemon in linux_daemons() for unit in daemon.units]
-    assert len(units) == len(set(units))
+    assert all(unit.endswith(".service") for unit in units)
+    names = [daemon.name for daemon in linux_daemons()]
+    assert len(names) == len(set(names)) == 4

@@ -48,7 +48,7 @@ def change_guest(
     target = choice.target
     with (
         output.answering(SCHEMA, place.image),
-        open_for_change(place.image, target, parent=place.parent) as (opened, notes),
+        open_for_change(place.image, target, parent=place.parent, vm=choice.vm) as (opened, notes),
     ):
         output.protect(*(layer.info.path for layer in opened.disk.layers))
         planned = make_plan(opened)

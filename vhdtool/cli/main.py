@@ -22,6 +22,7 @@ HELP_WIDTH = 80
 COMMANDS = {
     "inspect": "vhdtool.cli.inspect:inspect",
     "version": "vhdtool.cli.version:version",
+    "advise": "vhdtool.cli.advise:advise",
     "services": "vhdtool.cli.services:services",
     "reg": "vhdtool.cli.reg:reg",
     "ls": "vhdtool.cli.files:ls",
@@ -32,6 +33,7 @@ COMMANDS = {
     "rm": "vhdtool.cli.file_change:rm",
     "boot-ready": "vhdtool.cli.boot_ready:boot_ready",
     "diff": "vhdtool.cli.diff:diff",
+    "crosscheck": "vhdtool.cli.crosscheck:crosscheck",
     "cab": "vhdtool.cli.cab:cab",
     "stage": "vhdtool.cli.stage:stage",
     "apply": "vhdtool.cli.stage:apply_plan",

@@ -187,7 +187,7 @@ def _run(
     with (
         output.answering(SCHEMA, place.image),
         open_packages(request.cabs, request.roots) as packages,
-        open_for_change(place.image, target, parent=place.parent) as (opened, notes),
+        open_for_change(place.image, target, parent=place.parent, vm=choice.vm) as (opened, notes),
     ):
         output.protect(*(layer.info.path for layer in opened.disk.layers))
         if saved is not None:

@@ -17,10 +17,11 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class ChangeChoice:
-    """What the user chose. Without a ``target`` the plan is shown, and nothing is written."""
+    """What the user chose. Without a ``target`` the plan is shown, and nothing is written. ``vm``: a configuration."""
 
     target: Target | None
     single_opinion: bool
+    vm: str | None = None
 
 
 _OPTIONS = (
@@ -34,6 +35,7 @@ _OPTIONS = (
     click.option("--no-fold", is_flag=True, help="With --in-place on VHDX: leave changed blocks at the file's end."),
     click.option("--no-children", is_flag=True, help="With --in-place: my word that IMAGE is no other image's parent."),
     click.option("--children", metavar="DIR", multiple=True, help="With --in-place: look for children in DIR too."),
+    click.option("--vm", metavar="CONFIG", help="Refuse while this machine (.vmcx, .xml) is saved or has checkpoints."),
     click.option("--single-opinion", is_flag=True, help="Go on where no other reader can confirm a byte."),
 )
 
@@ -52,6 +54,7 @@ def target_options(command: Command) -> Command:
         no_fold: bool,
         no_children: bool,
         children: tuple[str, ...],
+        vm: str | None,
         single_opinion: bool,
         **kwargs: Any,
     ) -> Any:
@@ -69,7 +72,7 @@ def target_options(command: Command) -> Command:
         target = None
         if kind is not None:
             target = Target(kind, path, parent_windows_path, journal, not no_fold, no_children, children)
-        return command(*args, choice=ChangeChoice(target, single_opinion), **kwargs)
+        return command(*args, choice=ChangeChoice(target, single_opinion, vm), **kwargs)
 
     for option in reversed(_OPTIONS):
         with_choice = option(with_choice)

@@ -220,17 +220,18 @@ class DissectFilesystem:
         return reading(f"the {self.kind} file system", place)
 
 
-def open_dissect(device: BlockDevice, filesystem: str) -> DissectFilesystem:
+def open_dissect(device: BlockDevice, filesystem: str, *, top: bool = False) -> DissectFilesystem:
     """Open a volume whose marks say ``filesystem`` (fat12, fat16, fat32, exfat, ext, xfs, btrfs).
 
+    ``top``: on Btrfs from the subvolume above all, which holds the others, not from the default one.
     Raises :class:`DamagedError` ``filesystem-damaged``.
     """
     meter = MeteredStream(device)
     with reading(f"the {filesystem} file system"):
-        return DissectFilesystem(_driver(device, meter, filesystem), meter)
+        return DissectFilesystem(_driver(device, meter, filesystem, top=top), meter)
 
 
-def _driver(device: BlockDevice, meter: MeteredStream, filesystem: str) -> Driver:
+def _driver(device: BlockDevice, meter: MeteredStream, filesystem: str, *, top: bool) -> Driver:
     # Each driver imports its own library: 50 ms that only the volume's own kind costs.
     if filesystem == "exfat":
         from vhdtool.fs.exfat import ExfatDriver  # noqa: PLC0415
@@ -243,7 +244,7 @@ def _driver(device: BlockDevice, meter: MeteredStream, filesystem: str) -> Drive
     from vhdtool.fs.posix import BtrfsDriver, ExtDriver, XfsDriver  # noqa: PLC0415
 
     if filesystem == "btrfs":
-        return BtrfsDriver(device, meter)
+        return BtrfsDriver(device, meter, top=top)
     return ExtDriver(device, meter) if filesystem == "ext" else XfsDriver(device, meter)
 
 

@@ -157,24 +157,25 @@ class XfsDriver(_Inodes):
 
 
 class BtrfsDriver(_Inodes):
-    """One Btrfs volume on a single device; the default subvolume is the root."""
+    """One Btrfs volume on a single device; the default subvolume is the root, or with ``top`` the one above all."""
 
     kind = "btrfs"
 
-    def __init__(self, device: BlockDevice, meter: MeteredStream) -> None:
+    def __init__(self, device: BlockDevice, meter: MeteredStream, *, top: bool = False) -> None:
         super().__init__(device, meter)
         from dissect.btrfs import btrfs  # noqa: PLC0415  # see open_dissect
 
         meter.allow(0)
         self._fs = btrfs.Btrfs(meter)
+        self._top = top
 
     def label(self) -> str | None:
         """The label that the superblock holds."""
         return str(self._fs.label) or None
 
     def root(self) -> Node:
-        """The root of the default subvolume."""
-        return Node("", self._fs.root)
+        """The root of the subvolume that is seen."""
+        return Node("", self._fs.fs_tree.root if self._top else self._fs.root)
 
     def children(self, node: Node) -> Iterator[Node]:
         """The entries of a directory; a subvolume is one."""

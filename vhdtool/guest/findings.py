@@ -67,13 +67,18 @@ def _hives(facts: GuestFacts) -> Iterator[Finding]:
             )
 
 
-def _troubles(facts: GuestFacts) -> Iterator[Finding]:
+def trouble_findings(troubles: Sequence[Trouble]) -> Iterator[Finding]:
+    """Tell what could not be read, each thing once."""
     seen = set()
-    for trouble in facts.troubles:
+    for trouble in troubles:
         text = f"Could not read {trouble.what}: {trouble.error} [{trouble.error.code}]"
         if text not in seen:
             seen.add(text)
             yield Finding("evidence-unreadable", "medium", text, trouble.error.hint)
+
+
+def _troubles(facts: GuestFacts) -> Iterator[Finding]:
+    yield from trouble_findings(facts.troubles)
 
 
 def _version(facts: GuestFacts) -> Iterator[Finding]:
@@ -84,8 +89,13 @@ def _version(facts: GuestFacts) -> Iterator[Finding]:
             "No source tells the integration services version.",
             "The guest may have none: see the services and drivers, and install the integration services package.",
         )
-    if facts.version.agreement == "conflict":
-        told = "; ".join(f"{one.source} {one.version}" for one in facts.version.evidence)
+    yield from version_conflict(facts.version)
+
+
+def version_conflict(version: IntegrationServices) -> Iterator[Finding]:
+    """Tell that the sources of the version contradict each other."""
+    if version.agreement == "conflict":
+        told = "; ".join(f"{one.source} {one.version}" for one in version.evidence)
         yield Finding(
             "integration-version-conflict",
             "medium",

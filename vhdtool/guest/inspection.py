@@ -1,6 +1,11 @@
-"""Everything that is known of one Windows: the entry points of the guest layer."""
+"""Everything that is known of one Windows: the entry points of the guest layer.
+
+A Linux has its own (:mod:`vhdtool.guest.linux_inspection`); the questions that both answer are asked here.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from vhdtool.errors import DamagedError, NotFoundError
 from vhdtool.guest.control_set import ControlSet, current_control_set, required_control_set
@@ -20,6 +25,9 @@ from vhdtool.guest.windows import (
     read_identity,
 )
 from vhdtool.registry.hive import Hive
+
+if TYPE_CHECKING:
+    from vhdtool.guest.linux import LinuxInstallation
 
 HIBERNATION_FILE = "/hiberfil.sys"
 HIBERNATED_MARKS = frozenset({b"hibr", b"HIBR"})
@@ -100,13 +108,28 @@ def inspect_windows(installation: WindowsInstallation, *, all_services: bool = F
     )
 
 
-def integration_version(installation: WindowsInstallation, troubles: Troubles | None = None) -> IntegrationServices:
-    """Read the integration services version, and of the image only what that takes.
+def inspect_guest(installation: WindowsInstallation | LinuxInstallation, *, all_services: bool = False) -> Guest:
+    """Read all facts of a guest, of whichever family. Raises as :func:`inspect_windows`."""
+    if isinstance(installation, WindowsInstallation):
+        return inspect_windows(installation, all_services=all_services)
+    from vhdtool.guest.linux_inspection import inspect_linux  # noqa: PLC0415  # only for such guests
+
+    return inspect_linux(installation, all_services=all_services)
+
+
+def integration_version(
+    installation: WindowsInstallation | LinuxInstallation, troubles: Troubles | None = None
+) -> IntegrationServices:
+    """Read the integration services version, and of the image only what that takes; of a Linux its kernel's.
 
     A version that no source states is ``None``. Where a source could not be read and no other tells, its error is
     raised: then the version is not known to be unknown. Where another tells, the error goes to ``troubles``.
     """
     troubles = Troubles() if troubles is None else troubles
+    if not isinstance(installation, WindowsInstallation):
+        from vhdtool.guest.linux_inspection import linux_version  # noqa: PLC0415  # only for such guests
+
+        return linux_version(installation, troubles)
     control_set: ControlSet | None = None
     with troubles.guard("the control set"):
         system = installation.optional_hive("SYSTEM")
@@ -119,14 +142,23 @@ def integration_version(installation: WindowsInstallation, troubles: Troubles | 
 
 
 def list_services(
-    installation: WindowsInstallation, *, all_services: bool = False, troubles: Troubles | None = None
+    installation: WindowsInstallation | LinuxInstallation,
+    *,
+    all_services: bool = False,
+    troubles: Troubles | None = None,
 ) -> tuple[tuple[Service, ...], tuple[Service, ...], tuple[Service, ...] | None]:
     """Read the integration services, the integration drivers and, where asked for, every service.
+
+    Of a Linux: its daemons, and the modules of the kernel that starts.
 
     What can't be read leaves its facts unknown and goes to ``troubles``. Raises what opening the SYSTEM hive raises,
     and :class:`NotFoundError` ``no-control-set``.
     """
     troubles = Troubles() if troubles is None else troubles
+    if not isinstance(installation, WindowsInstallation):
+        from vhdtool.guest.linux_inspection import linux_services  # noqa: PLC0415  # only for such guests
+
+        return linux_services(installation, troubles, all_services=all_services)
     system = installation.hive("SYSTEM")
     control_set = required_control_set(system)
     software: Hive | None = None

@@ -9,6 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import UNSET, UnsetType
+
+from vhdtool.guest.linux_model import LinuxFacts
+
 Family = Literal["windows", "linux"]
 InstallState = Literal["complete", "generalized", "audit", "specialize", "oobe", "setup", "undeployable", "unknown"]
 StartName = Literal["boot", "system", "auto", "manual", "disabled"]
@@ -28,7 +32,11 @@ START_NAMES: tuple[StartName, ...] = ("boot", "system", "auto", "manual", "disab
 
 @dataclass(frozen=True, slots=True)
 class OperatingSystem:
-    """Identity of the installation. ``version`` is as Windows counts: ``6.3.9600``; with the revision where known."""
+    """Identity of the installation.
+
+    ``version`` is as Windows counts: ``6.3.9600``; with the revision where known. Of a Linux it is the release of the
+    kernel that starts: ``6.1.0-25-amd64``.
+    """
 
     family: Family
     product: str | None
@@ -45,7 +53,8 @@ class OperatingSystem:
 class VersionEvidence:
     """One source of the integration services version.
 
-    ``source`` is one of auto-value, enum-devices, driver-database, file-version, cbs-packages (kernel for Linux);
+    ``source`` is one of auto-value, enum-devices, driver-database, file-version, cbs-packages; of a Linux kernel,
+    kernel-image, vermagic, module-version, kernel-package, daemons-package.
     ``location`` says where it was read: hive path and key, or file path. ``note`` qualifies it where there is
     something to say (a source that is by design, without a sample; which device set the minimum).
     """
@@ -120,7 +129,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """One installed operating system. ``volume`` is the index of the volume it lives on."""
+    """One installed operating system. ``volume`` is the index of the volume it lives on.
+
+    ``linux`` is what else is known of a Linux; a Windows has no such part.
+    """
 
     volume: int
     os: OperatingSystem
@@ -131,3 +143,4 @@ class Guest:
     staged: tuple[Staged, ...]
     findings: tuple[Finding, ...]
     all_services: tuple[Service, ...] | None = None
+    linux: LinuxFacts | UnsetType = UNSET

@@ -111,10 +111,44 @@ class InspectDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class ShippedVersionFact:
+    """Where a version of the integration services came from: the hosts, and the update (``kb``; none for a release).
+
+    ``exact``: this very version is in the catalogue; else only whose series it belongs to is known.
+    """
+
+    version: str
+    hosts: tuple[str, ...]
+    kb: str | None
+    note: str | None
+    exact: bool
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewestVersionFact:
+    """The newest integration services for a guest; ``version`` is ``None`` where each Windows has its own.
+
+    ``newer``: whether they are newer than those of the guest, ``None`` where that is not known. ``by``: how they get
+    into it: a package, setup in the running guest, or Windows Update alone.
+    """
+
+    version: str | None
+    newer: bool | None
+    by: Literal["cab", "setup", "windows-update"]
+    kb: str | None
+    note: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class VersionDocument:
     """``vhdtool version``. ``volume`` is the index of the guest's volume, ``root`` its Windows directory.
 
+    Of a Linux ``root`` is the directory of the volume that is its root, ``/`` or a subvolume.
     ``problems``: what was wrong and survived, in the containers and where a source could not be read.
+    ``shipped_by``: which host or update brought this version; ``newest``: the newest there is for this guest, ``None``
+    where its Windows is not known.
     """
 
     schema: Literal["vhdtool.version/1"]
@@ -124,6 +158,8 @@ class VersionDocument:
     integration_services: IntegrationServices
     hives: tuple[HiveFact, ...]
     problems: tuple[Problem, ...]
+    shipped_by: tuple[ShippedVersionFact, ...]
+    newest: NewestVersionFact | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,8 +62,8 @@ def find_place(image: Image, path: str, *, volume: int | None = None, guest: int
 
 
 def _guest_volume(image: Image, guest: int | None) -> int:
-    if image.installations or guest is not None:
-        return image.installation(guest).volume_index
+    if image.systems or guest is not None:
+        return image.system(guest).volume_index
     readable = []
     for volume in image.volume_table.volumes:
         if volume.filesystem is None:

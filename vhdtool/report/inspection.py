@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from msgspec import UNSET, UnsetType
 
-from vhdtool.errors import InputError, NotFoundError, Problem
+from vhdtool.errors import InputError, NotFoundError, Problem, VhdtoolError
 from vhdtool.image import Image
 from vhdtool.progress import SILENT, Progress
 from vhdtool.report.document import (
@@ -27,7 +27,7 @@ from vhdtool.report.document import (
 from vhdtool.report.encode import image_name, name_bytes
 
 if TYPE_CHECKING:
-    from vhdtool.guest.source import Troubles
+    from vhdtool.guest.source import Troubles, WindowsInstallation
 
 _HASH_CHUNK = 1 << 20
 
@@ -48,13 +48,18 @@ def inspect_document(
 
 def version_document(image: Image, guest: int | None = None) -> VersionDocument:
     """Build the document of ``vhdtool version``: reads only what the version needs."""
-    from vhdtool.guest.inspection import integration_version  # noqa: PLC0415  # slow readers, only when needed
-    from vhdtool.guest.source import Troubles  # noqa: PLC0415
+    from vhdtool.guest.advice import newer_exists  # noqa: PLC0415  # slow readers and tables, only when needed
+    from vhdtool.guest.inspection import integration_version  # noqa: PLC0415
+    from vhdtool.guest.source import Troubles, WindowsInstallation  # noqa: PLC0415
+    from vhdtool.knowledge.integration_versions import newest_version  # noqa: PLC0415
+    from vhdtool.report.integration_versions import newest_fact, shipped_facts  # noqa: PLC0415
 
     troubles = Troubles()
     with _input_of(image):
-        system = image.installation(guest)
+        system = image.system(guest)
         version = integration_version(system, troubles)
+    windows = system if isinstance(system, WindowsInstallation) else None
+    newest = newest_version(None if windows is None else _windows_version(windows))
     return VersionDocument(
         "vhdtool.version/1",
         image_name(image.path),
@@ -63,7 +68,19 @@ def version_document(image: Image, guest: int | None = None) -> VersionDocument:
         version,
         tuple(system.hives()),
         _problems(image, troubles),
+        () if windows is None else shipped_facts(version.version),
+        newest_fact(newest, newer_exists(version, newest)),
     )
+
+
+def _windows_version(system: WindowsInstallation) -> tuple[int, ...] | None:
+    from vhdtool.guest.windows import read_identity  # noqa: PLC0415
+
+    try:
+        software = system.optional_hive("SOFTWARE")
+        return None if software is None else read_identity(software).numbers
+    except VhdtoolError:  # the sources of the version have read this hive before, and told of it
+        return None
 
 
 def services_document(image: Image, guest: int | None = None, *, all_services: bool = False) -> ServicesDocument:
@@ -73,7 +90,7 @@ def services_document(image: Image, guest: int | None = None, *, all_services: b
 
     troubles = Troubles()
     with _input_of(image):
-        system = image.installation(guest)
+        system = image.system(guest)
         services, drivers, every = list_services(system, all_services=all_services, troubles=troubles)
     return ServicesDocument(
         "vhdtool.services/1",

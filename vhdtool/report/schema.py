@@ -9,9 +9,11 @@ import msgspec
 from vhdtool.errors import UsageError
 from vhdtool.report import (
     document,
+    document_advise,
     document_cab,
     document_cab_find,
     document_change,
+    document_crosscheck,
     document_diff,
     document_disk,
     document_doctor,
@@ -41,6 +43,9 @@ DOCUMENTS: dict[str, type] = {
     "cab-find": document_cab_find.CabFindDocument,
     "stage": document_stage.StageDocument,
     "outcome": document_stage.OutcomeDocument,
+    "advise": document_advise.AdviseDocument,
+    "update-matrix": document_advise.UpdateMatrixDocument,
+    "crosscheck": document_crosscheck.CrosscheckDocument,
     "evidence": document.EvidenceDocument,
 }
 """By the name that ``vhdtool schema`` takes: the part of the ``schema`` field between ``vhdtool.`` and ``/``."""

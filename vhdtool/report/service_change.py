@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vhdtool.errors import RefusedError, VhdtoolError
+from vhdtool.errors import RefusedError
 from vhdtool.guest.boot_ready import plan_boot_ready
 from vhdtool.guest.linux_advice import linux_advice
 from vhdtool.guest.service_change import ServiceRow, plan_service_starts
@@ -12,8 +12,6 @@ from vhdtool.image import Image
 from vhdtool.report.document_change import BootReadyFact
 from vhdtool.transaction.plan import Plan
 from vhdtool.transaction.plan_registry import plan_registry
-
-LINUX_FILESYSTEMS = frozenset({"ext", "xfs", "btrfs"})
 
 
 def plan_services(
@@ -41,13 +39,8 @@ def plan_boot(image: Image, guest: int | None, generation: int | None = None) ->
 
 
 def _refuse_linux(image: Image, requests: Sequence[tuple[str, str]]) -> None:
-    for volume in image.volume_table.volumes:
-        if volume.filesystem not in LINUX_FILESYSTEMS or volume.encryption:
-            continue
-        try:
-            advice = linux_advice(image.filesystem(volume.index), requests)
-        except VhdtoolError:  # another volume may be readable; where none is, `installation` tells why
-            continue
+    for system in image.linux_installations:
+        advice = linux_advice(system.tree, requests)
         if advice is not None:
             raise RefusedError(
                 "linux-guest",

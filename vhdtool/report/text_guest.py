@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from vhdtool.errors import Problem
+from vhdtool.guest.linux_model import LinuxFacts
 from vhdtool.guest.model import START_NAMES, Finding, Guest, HiveFact, IntegrationServices, Service
 from vhdtool.report.blocks import Block, Cell, Fields, Heading, Line, Style, Table, size
 from vhdtool.report.document import ErrorDocument, InspectDocument, ServicesDocument, VersionDocument, VolumeFact
+from vhdtool.report.text_linux import linux_blocks, linux_fields
 
 _STATUS_STYLES: dict[str, Style] = {
     "ok": "good",
@@ -20,6 +22,7 @@ _STATUS_STYLES: dict[str, Style] = {
     "unknown": "dim",
 }
 SEVERITY_STYLES: dict[str, Style] = {"info": "dim", "low": "", "medium": "warn", "high": "bad"}
+MANY_HOSTS = 3
 _NONE = Cell("-", "dim")
 
 
@@ -50,7 +53,7 @@ def inspect_blocks(document: InspectDocument) -> Iterator[Block]:
 def version_blocks(document: VersionDocument) -> Iterator[Block]:
     """Show the version, where it was read, and what each source says."""
     facts = document.integration_services
-    yield Fields(tuple(_version_fields(facts)))
+    yield Fields((*_version_fields(facts), *_catalogue_fields(document)))
     if facts.evidence:
         yield Heading("Sources")
         yield _evidence_table(facts)
@@ -147,9 +150,14 @@ def _guest_blocks(guest: Guest, number: int | None) -> Iterator[Block]:
         for hive in guest.hives
     ]
     rows += [("Staged", Cell(f"{staged.package} ({staged.id}): {staged.state}")) for staged in guest.staged]
+    if isinstance(guest.linux, LinuxFacts):
+        rows += linux_fields(guest.linux)
     yield Fields(tuple(rows))
-    yield from _overview("Integration services", guest.services)
-    yield from _overview("Integration drivers", guest.drivers)
+    offers = "system" if system.family == "linux" else "Windows"
+    yield from _overview("Integration services", guest.services, offers)
+    yield from _overview("Integration drivers", guest.drivers, offers)
+    if isinstance(guest.linux, LinuxFacts):
+        yield from linux_blocks(guest.linux)
     if guest.all_services is not None:
         yield Heading("All services")
         yield _service_table(guest.all_services)
@@ -167,6 +175,24 @@ def _version_fields(facts: IntegrationServices) -> Iterator[tuple[str, Cell]]:
             "none": "no source",
         }[facts.agreement]
         yield ("Source", Cell(f"{facts.source}, {told}", "warn" if facts.agreement == "conflict" else ""))
+
+
+def _catalogue_fields(document: VersionDocument) -> Iterator[tuple[str, Cell]]:
+    for one in document.shipped_by:
+        hosts = " and ".join(one.hosts) if len(one.hosts) < MANY_HOSTS else ", ".join(one.hosts)
+        told = " ".join(filter(None, (one.kb, f"({one.note})" if one.note else "")))
+        yield ("Shipped by", Cell(f"{hosts}{': ' if told else ''}{told}" if one.exact else f"{hosts}, by an update"))
+    newest = document.newest
+    if newest is None:
+        return
+    if newest.version is None:
+        yield ("Newest", Cell(newest.note))
+    elif newest.newer is False:
+        yield ("Newest", Cell(f"{newest.version}: the guest is current", "good"))
+    else:
+        known = {True: "a newer one exists", None: "whether the guest has it is not known"}[newest.newer]
+        how = " ".join(filter(None, (newest.kb, f"({newest.note})")))
+        yield ("Newest", Cell(f"{newest.version}: {known}, {how}", "warn" if newest.newer else ""))
 
 
 def _evidence_table(facts: IntegrationServices) -> Table:
@@ -189,8 +215,8 @@ def _service_table(services: Sequence[Service]) -> Table:
     )
 
 
-def _overview(title: str, services: Sequence[Service]) -> Iterator[Block]:
-    """Show services in few columns; those that this Windows never had share a line."""
+def _overview(title: str, services: Sequence[Service], offers: str = "Windows") -> Iterator[Block]:
+    """Show services in few columns; those that this guest (``offers``) never had share a line."""
     yield Heading(title)
     yield Table(
         ("Name", "Start", "Status", "DisplayName"),
@@ -208,7 +234,7 @@ def _overview(title: str, services: Sequence[Service]) -> Iterator[Block]:
     )
     absent = [service.name for service in services if service.status == "not-offered"]
     if absent:
-        yield Line(Cell(f"  Not offered by this Windows: {', '.join(absent)}", "dim"))
+        yield Line(Cell(f"  Not offered by this {offers}: {', '.join(absent)}", "dim"))
 
 
 def _start(service: Service) -> Cell:

@@ -44,14 +44,16 @@ class Receipt:
 
 @contextmanager
 def open_for_change(
-    path: str, target: Target | None, *, parent: str | None = None
+    path: str, target: Target | None, *, parent: str | None = None, vm: str | None = None
 ) -> Iterator[tuple[Image, tuple[str, ...]]]:
     """Open an image that may be changed, locked from before it is read; without a target just open it.
 
     In place nobody else may have it open for writing or lock it; for a child or a new image, and for all parents, it
-    is enough that nobody writes. Gives the image and what the user must know of the lock.
+    is enough that nobody writes. ``vm`` is the configuration of the machine that the image belongs to: what it says of
+    a saved state or checkpoints is held against the image. Gives the image and what the user must know of the lock.
 
-    Raises :class:`RefusedError` ``image-in-use``, ``is-a-parent``, ``children-unknown``, and what opening raises.
+    Raises :class:`RefusedError` ``image-in-use``, ``is-a-parent``, ``children-unknown``, those of
+    :func:`vhdtool.host.fitness.refuse_vm_state`, and what opening raises.
     """
     with ExitStack() as stack:
         notes: dict[str, None] = {}
@@ -68,6 +70,12 @@ def open_for_change(
                 from vhdtool.disk.children import refuse_parent_in_place  # noqa: PLC0415
 
                 notes |= dict.fromkeys(refuse_parent_in_place(image.disk, target))
+        if vm is not None and target is not None:
+            from vhdtool.host.fitness import refuse_vm_state  # noqa: PLC0415  # only where a machine is named
+            from vhdtool.host.vmconfig import read_vm_config  # noqa: PLC0415
+
+            layers = [layer.info.path for layer in image.disk.layers]
+            notes |= dict.fromkeys(refuse_vm_state(read_vm_config(vm), layers))
         yield image, tuple(notes)
 
 
