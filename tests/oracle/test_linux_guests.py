@@ -292,6 +292,7 @@ def test_removed_package_leaves_no_daemon(shop: GuestShop) -> None:
     linux = found.linux
     assert isinstance(linux, LinuxFacts)
     assert {(daemon.path, daemon.package, daemon.start) for daemon in linux.daemons} == {(None, None, "no")}
+    assert found.os.pending == ()
     assert [finding.code for finding in found.findings if "daemon" in finding.code]
 
 
