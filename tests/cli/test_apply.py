@@ -12,6 +12,7 @@ import pytest
 from tests.cli.changing import changed, digests, image_in
 from tests.cli.harness import run
 from tests.cli.staging_guests import IN_PLACE, guest, read, staged
+from tests.host.machines import machine, place_machine
 from tests.staging.packages import write_package, write_root
 from tests.tools import require_ntfs_writer
 
@@ -105,6 +106,21 @@ def test_other_containers_are_pinned_too(tmp_path, cab, trust, kind):
         plan, _ = saved(tmp_path, image, "--cab", cab, *trust, *IN_PLACE)
     assert staged(plan, command="apply")["changed"]
     assert "plan-stale" in run("apply", str(plan)).stderr
+
+
+def test_the_machine_that_was_named_must_be_off_when_it_is_applied(tmp_path, cab, trust):
+    image = guest(tmp_path)
+    tree = machine(rf"C:\vm\{image.name}")
+    (tmp_path / "vm").mkdir()
+    config = place_machine(tmp_path / "vm", tree, saved=False)
+    plan, _ = saved(tmp_path, image, "--cab", cab, *trust, *IN_PLACE, "--vm", config)
+    place_machine(tmp_path / "vm", tree, saved=True)
+    before = digests(image.parent)
+    result = run("apply", str(plan))
+    assert (result.code, "vm-saved-state" in result.stderr) == (4, True)
+    assert digests(image.parent) == before
+    place_machine(tmp_path / "vm", tree, saved=False)
+    assert staged(plan, command="apply")["changed"]
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[" * 100_000, b"\xff\xfe", b'{"schema": "vhdtool.stage-plan/2"}'])

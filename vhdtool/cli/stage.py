@@ -113,8 +113,10 @@ def apply_plan(*, plan: str, choice: ChangeChoice, output: Output) -> None:
     with closing(FileDevice(plan)) as file:
         saved = parse_plan(file.read_at(0, min(file.size, MAX_PLAN_FILE)), plan)
     refuse_other_tool(saved, plan)
-    if choice.target is None:
-        choice = ChangeChoice(_saved_target(saved), choice.single_opinion or saved.single_opinion)
+    target, opinion = choice.target, choice.single_opinion
+    if target is None:
+        target, opinion = _saved_target(saved), opinion or saved.single_opinion
+    choice = ChangeChoice(target, opinion, choice.vm or saved.vm)
     output.protect(plan, *(one.path for one in saved.packages))
     _run("apply", _saved_request(saved), choice, output, saved=(saved, plan))
 
@@ -277,6 +279,7 @@ def _save(  # noqa: PLR0917  # everything that a plan rests on
         allow_unsigned=options.allow_unsigned,
         trust_roots=tuple(base64.b64encode(root.certificate.der).decode() for root in request.roots),
         single_opinion=choice.single_opinion,
+        vm=choice.vm,
         target=saved_target(choice.target),
         layers=pin_layers(opened),
         hives=pin_hives(opened.installation(request.guest)),

@@ -82,7 +82,10 @@ class SavedTarget:
 
 @dataclass(frozen=True, slots=True)
 class SavedPlan:
-    """A saved plan. ``created``: the time that the stage's record will tell. ``roots``: certificates, DER in base64."""
+    """A saved plan. ``created``: the time that the stage's record will tell. ``trust_roots``: DER in base64.
+
+    ``vm``: the configuration of the machine that must be off and without checkpoints, where one was named.
+    """
 
     schema: Literal["vhdtool.stage-plan/1"]
     tool: str
@@ -95,6 +98,7 @@ class SavedPlan:
     allow_unsigned: bool
     trust_roots: tuple[str, ...]
     single_opinion: bool
+    vm: str | None
     target: SavedTarget | None
     layers: tuple[PinnedLayer, ...]
     hives: tuple[PinnedHive, ...]
