@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
-from scripts.fixtures.cab_files import CabFile, CabFolder, build_cab
+from scripts.fixtures.cab_files import STORED, CabFile, CabFolder, build_cab, build_set
 from scripts.fixtures.signed_package import package_files, signed_package, trusted_root
 from tests.cli.harness import run
 from tests.data_files import data_file
+from tests.fixtures import fixture_file
 from tests.report.conformity import assert_conforms
+from tests.staging.packages import NEWER, write_package
 
 GENUINE = "cab/marcinbojko__hvintegrationservices/Windows6.{}-HyperVIntegrationServices-x64.cab"
 MSU = "cab/dotnet__runtime-assets/Windows6.1-KB3004361-x64.msu"
@@ -129,6 +131,93 @@ def test_name_that_leads_out_is_refused(tmp_path):
     assert result.code == 4
     assert result.json["error"]["code"] == "cabinet-unsafe-name"
     assert not (tmp_path / "evil.txt").exists()
+
+
+def cabinet_of(path: Path, *names: str) -> Path:
+    path.write_bytes(build_cab([CabFolder([CabFile(name, name.encode()) for name in names])]))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("names", "code"),
+    [
+        (("ok", "..\\evil"), "cabinet-unsafe-name"),
+        (("ok", "a:stream"), "cabinet-unsafe-name"),
+        (("ok", "twice", "TWICE"), "cabinet-name-twice"),
+        (("ok", "twice", "twice."), "cabinet-name-twice"),
+        (("ok", "a", "A\\b"), "cabinet-name-twice"),
+        (("ok", "there"), "exists"),
+        (("ok", "link"), "exists"),
+        (("ok", "linked\\file"), "link-in-the-way"),
+        (("ok", "linked\\below\\file"), "link-in-the-way"),
+    ],
+)
+def test_what_is_refused_is_refused_before_anything_is_written(tmp_path, names, code):
+    path = cabinet_of(tmp_path / "a.cab", *names)
+    target, outside = tmp_path / "in", tmp_path / "outside"
+    target.mkdir()
+    outside.mkdir()
+    (target / "there").write_bytes(b"old")
+    (target / "link").symlink_to(outside / "new")
+    (target / "linked").symlink_to(outside)
+    result = run("cab", "extract", str(path), str(target), "--json")
+    assert result.json["error"]["code"] == code
+    assert result.code in {3, 4}
+    assert sorted(one.name for one in target.iterdir()) == ["link", "linked", "there"]
+    assert list(outside.iterdir()) == []
+    assert (target / "there").read_bytes() == b"old"
+    # what is sound in it can still be had by its name
+    assert run("cab", "extract", str(path), str(target), "ok").code == 0
+    assert (target / "ok").read_bytes() == b"ok"
+
+
+def test_names_that_a_host_keeps_for_devices(tmp_path):
+    path = cabinet_of(tmp_path / "a.cab", "CON", "nul.txt", "sub\\aux", "dots.", "tail ")
+    files = answer("extract", path, tmp_path / "in")["files"]
+    assert [Path(one["saved_as"]).name for one in files] == ["%43ON", "%6Eul.txt", "%61ux", "dots%2E", "tail%20"]
+
+
+def test_a_set_through_its_parts(tmp_path):
+    names = ("one.cab", "two.cab", "three.cab")
+    content = [CabFile(name, data) for name, data in package_files().items()]
+    parts = build_set(CabFolder(content, STORED), 40_000, names)
+    for name, data in zip(names, parts, strict=True):
+        (tmp_path / name).write_bytes(data)
+    rest = ["--part", str(tmp_path / names[1]), "--part", str(tmp_path / names[2])]
+    (shown,) = answer("show", tmp_path / names[0], *rest)["packages"]
+    assert shown["kb"] == "KB9999999"
+    layers = answer("verify", tmp_path / names[0], *rest, "--trust-root", write_root(tmp_path), code=1)["packages"][0]
+    assert [one["state"] for one in layers["layers"]] == ["missing", "missing", "valid", "valid"]
+    assert len(answer("extract", tmp_path / names[0], tmp_path / "in", *rest)["files"]) == len(content)
+    alone = answer("extract", tmp_path / names[0], tmp_path / "alone", code=5)
+    assert {one["code"] for one in alone["skipped"]} == {"cabinet-part-missing"}
+    wrong = run("cab", "show", str(tmp_path / names[0]), "--part", str(tmp_path / names[2]), "--json")
+    assert wrong.json["error"]["code"] == "cabinet-part-wrong"
+
+
+def write_root(folder: Path) -> Path:
+    path = folder / "root.der"
+    path.write_bytes(trusted_root())
+    return path
+
+
+def test_a_package_against_a_guest(tmp_path):
+    image = fixture_file("windows-guest.vhdx")
+    path = write_package(tmp_path / "fits.cab")
+    document = answer("show", path, "--image", image)
+    (compared,) = document["compared"]
+    assert document["guest_image"]["path"] == str(image)
+    assert (compared["fits"], compared["applies"]) == (True, "yes")
+    assert {one["inf"]: (one["installed"], one["brought"]) for one in compared["drivers"]} == {
+        "wvmbus.inf": ("6.3.9600.18692", NEWER),
+        "wstorvsc.inf": ("6.3.9600.18692", NEWER),
+    }
+    text = run("cab", "show", str(path), "--image", str(image)).text
+    assert "It fits" in text
+    assert "6.3.9600.18692" in text
+    older = write_package(tmp_path / "older.cab", "6.3.9600.16384")
+    assert "It does not fit (current)" in run("cab", "show", str(older), "--image", str(image)).text
+    assert answer("show", path)["compared"] is None
 
 
 def test_what_is_no_package_is_one_clear_error(tmp_path):

@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 import pytest
 
+from scripts.fixtures.packages import PACKAGES
+from scripts.fixtures.signed_package import trusted_root
 from tests.cli.harness import run
 from tests.fixtures import fixture_file
 from vhdtool.cli.main import vhdtool_command
@@ -61,6 +63,9 @@ def as_pattern(output: str) -> re.Pattern[str]:
 def test_console_blocks(page, command, output, tmp_path, monkeypatch):
     for name in ("demo.vhdx", "server.vhdx"):
         (tmp_path / name).write_bytes(fixture_file("demo.vhdx").read_bytes())
+    if "update.cab" in command:
+        (tmp_path / "update.cab").write_bytes(PACKAGES["good.cab"].build())
+        (tmp_path / "test-root.der").write_bytes(trusted_root())
     monkeypatch.chdir(tmp_path)
     words = shlex.split(command.replace("\\", "\\\\"))
     assert words[0] == "vhdtool"

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.oracle
 
 LONG = os.environ.get("VHDTOOL_PROPERTY_PROFILE") == "long"
 SEED = int(os.environ.get("VHDTOOL_FUZZ_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
-SEEDED = pytest.mark.parametrize("seed", [SEED])  # so that a failure names it
+SEEDED = pytest.mark.parametrize("seed", [SEED], ids=["seed"])  # a failure shows its value among the arguments
 JUDGED_EVERY = 200
 SESSION = 50
 """Steps between one mount and the next."""

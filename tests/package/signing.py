@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from scripts.fixtures.signed_package import SPC_INDIRECT_DATA, Signing, indirect, signed_message, trusted_root
+from vhdtool.package.catalog import Catalog, listed_files, read_catalog_message
 from vhdtool.package.pkcs7 import read_signed_message
 from vhdtool.package.signature import SignatureVerdict, check_signatures
 from vhdtool.package.trust_roots import TrustRoot, read_trust_roots
@@ -20,6 +21,11 @@ def authority_roots() -> tuple[TrustRoot, ...]:
 
 def signature(how: Signing, nested: bytes | None = None) -> bytes:
     return signed_message(SPC_INDIRECT_DATA, CONTENT, how, nested)
+
+
+def read_catalog(data: bytes, *, path: str | None = None) -> Catalog:
+    """What a catalog lists, whoever signed it."""
+    return listed_files(read_catalog_message(data, path=path), path=path)
 
 
 def judged(

@@ -297,6 +297,39 @@ def test_lies_in_a_block(packed: int, unpacked: int) -> None:
     assert error.code == "cabinet-damaged"
 
 
+def one_block(method: int, data: bytes, unpacked: int, size: int) -> bytes:
+    """A cabinet of one block that says of itself what it likes."""
+    header = struct.pack("<4sIIIIIBBHHHHH", b"MSCF", 0, 70 + len(data), 0, 44, 0, 3, 1, 1, 1, 0, 0, 0)
+    entry = struct.pack("<IIHHHH", size, 0, 0, 0x48D9, 0, 0x20) + b"a\0"
+    block = struct.pack("<IHH", 0, len(data), unpacked) + data
+    return header + struct.pack("<IHH", 62, 1, method) + entry + block
+
+
+@pytest.mark.parametrize(
+    ("method", "data", "unpacked"),
+    [
+        (STORED, b"1" * 10, 20),
+        (STORED, b"1" * 20, 10),
+        (MSZIP, b"CK\x01\x0a\0\xf5\xff" + b"1" * 10, 20),
+        (MSZIP, b"CK\x01\x14\0\xeb\xff" + b"1" * 20, 10),
+        (MSZIP, b"CK\x00\x0a\0\xf5\xff" + b"1" * 10, 10),  # the stream does not end
+        (MSZIP, b"CK" + b"\0\0\0\xff\xff" * 8000 + b"\x01\x0a\0\xf5\xff" + b"1" * 10, 10),  # longer than may be
+    ],
+)
+def test_a_block_that_is_not_as_long_as_it_says(method: int, data: bytes, unpacked: int) -> None:
+    assert opened(one_block(STORED, b"1" * 10, 10, 10)).read("a") == b"1" * 10
+    assert opened(one_block(MSZIP, b"CK\x01\x0a\0\xf5\xff" + b"1" * 10, 10, 10)).read("a") == b"1" * 10
+    error = fails(one_block(method, data, unpacked, 10))
+    assert (error.code, error.offset) == ("cabinet-damaged", 62)
+
+
+def test_a_folder_that_is_longer_than_its_files(monkeypatch) -> None:
+    data = build_cab([CabFolder([CabFile("a", b"1" * 1000)])])
+    monkeypatch.setattr(cabinet_module, "MAX_UNPACKED", 5000)
+    assert opened(data).read("a") == b"1" * 1000
+    assert fails(patched(data, 48, struct.pack("<I", 6000))).code == "cabinet-too-large"
+
+
 def test_a_name_without_end() -> None:
     data = build_cab([CabFolder([CabFile("n" * 255, b"1")])])
     assert opened(data).read("n" * 255) == b"1"

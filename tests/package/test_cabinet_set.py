@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 
 import pytest
 
@@ -67,6 +68,28 @@ def test_parts_of_another_set_or_place() -> None:
             opened([cabs[0], wrong])
         assert (caught.value.code, caught.value.path) == ("cabinet-part-wrong", "two.cab")
         assert "two.cab" in (caught.value.hint or "")
+
+
+def test_a_part_that_nothing_announces() -> None:
+    """Else files could be put beside those of a cabinet that is signed, and whole without them."""
+    whole = build_cab([CabFolder(FILES)], set_id=4711)
+    cabs = parts(MSZIP)
+    alone = bytearray(build_cab([CabFolder([CabFile("more", b"more")])], set_id=4711))
+    alone[34] = 1
+    for first, second in ((whole, cabs[1]), (whole, bytes(alone)), (cabs[0], bytes(alone))):
+        with pytest.raises(InputError) as caught:
+            opened([first, second])
+        assert (caught.value.code, caught.value.path) == ("cabinet-part-wrong", "two.cab")
+
+
+def test_a_folder_that_changes_its_method_between_parts() -> None:
+    cabs = parts(MSZIP)
+    start = struct.unpack_from("<I", cabs[1], 16)[0]
+    changed = bytearray(cabs[1])
+    changed[start - 2 : start] = bytes(2)  # the folder's method stands right before the file table
+    with pytest.raises(DamagedError) as caught:
+        opened([cabs[0], bytes(changed), *cabs[2:]])
+    assert (caught.value.code, caught.value.path) == ("cabinet-damaged", "two.cab")
 
 
 def test_a_set_without_end() -> None:

@@ -8,8 +8,8 @@ from asn1crypto import core
 
 from scripts.fixtures.signed_package import SPC_INDIRECT_DATA, TRUST_LIST, Signing, catalog, signed_message
 from tests.data_files import data_file
+from tests.package.signing import read_catalog
 from vhdtool.errors import DamagedError
-from vhdtool.package.catalog import read_catalog
 
 ONE, TWO, THREE = b"the first file", b"the second file", b"a file that is not listed"
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from asn1crypto import x509
 
 from scripts.fixtures.test_authority import (
     CODE_SIGNING,
@@ -13,6 +14,7 @@ from scripts.fixtures.test_authority import (
     lasting_signer,
     root,
 )
+from vhdtool.errors import DamagedError
 from vhdtool.package import certificate_chain
 from vhdtool.package.certificate import read_certificate
 from vhdtool.package.certificate_chain import MAX_CHECKS, MAX_DEPTH, Chain, build_chain
@@ -170,3 +172,16 @@ def test_many_of_one_name_cost_a_bounded_number_of_checks(monkeypatch: pytest.Mo
     monkeypatch.setattr(certificate_chain, "signature_fits", counting)
     assert codes(chain(leaf(same[0]), *same)) == ["untrusted-root"]
     assert len(counted) <= MAX_CHECKS
+
+
+def test_a_certificate_that_contradicts_itself():
+    """Two algorithms, or an extension twice: which of them counts would differ from reader to reader."""
+    two = x509.Certificate.load(lasting_signer().certificate)
+    two["signature_algorithm"] = {"algorithm": "sha384_rsa"}
+    twice = x509.Certificate.load(lasting_signer().certificate)
+    extensions = twice["tbs_certificate"]["extensions"]
+    extensions.append(extensions[0].copy())
+    for bad in (two, twice):
+        with pytest.raises(DamagedError) as caught:
+            read_certificate(bad.dump(force=True))
+        assert caught.value.code == "der-damaged"

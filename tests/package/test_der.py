@@ -8,8 +8,8 @@ import pytest
 from asn1crypto import parser
 
 from scripts.fixtures.signed_package import SPC_INDIRECT_DATA, TRUST_LIST, Signing, catalog, signed_message
+from tests.package.signing import read_catalog
 from vhdtool.errors import DamagedError
-from vhdtool.package.catalog import read_catalog
 from vhdtool.package.der import MAX_CHILDREN, MAX_DEPTH, MAX_SIZE, elements, reading, whole_element
 from vhdtool.package.pkcs7 import read_signed_message
 

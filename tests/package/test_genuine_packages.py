@@ -217,6 +217,16 @@ def test_a_general_update() -> None:
     [rule] = contained["Package_for_KB2938772_RTM_GM"].parents
     assert rule.rules == VersionRules(build="GE", revision="GE")
     assert [(one.name, one.version) for one in rule.alternatives] == [("Package_for_KB2919355", (6, 3, 1, 14))]
+    # applicabilityEvaluation="deep" stands in the three that bring packages
+    inside = [found.manifest]
+    while inside[-1].deep:
+        inside += found.inside(inside[-1])
+    assert [one.identity.name for one in inside] == [
+        "Package_for_KB2938772",
+        "Package_for_KB2938772_RTM",
+        "Package_for_KB2938772_RTM_GM",
+        *(f"Package_{number}_for_KB2938772" for number in range(1, 6)),
+    ]
     [driver] = found.drivers
     assert (driver.inf, driver.version, driver.ranking) == ("netrasa.inf", (6, 3, 9600, 17039), "currentDevices")
     assert {(one.name, one.start) for one in found.services} == {

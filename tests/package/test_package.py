@@ -11,6 +11,7 @@ from scripts.fixtures.cab_files import CabFile, CabFolder, build_cab
 from tests.package.package_texts import driver_update, identity, inf, manifest, mum, service
 from vhdtool.bytesource import BytesSource
 from vhdtool.errors import DamagedError, InputError, RefusedError, UnsupportedError, VhdtoolError
+from vhdtool.package import package_limits
 from vhdtool.package.cabinet import Cabinet
 from vhdtool.package.msu import MAX_INNER, inner_cabinets, is_update_wrapper
 from vhdtool.package.package import Package, PackageDriver, PackageFile, PackageService, read_package
@@ -190,8 +191,59 @@ def test_deltas_are_refused_by_name(name: str) -> None:
     error = fails({**package_files(), name: b"<Container/>", "0": b"PA30"})
     assert isinstance(error, UnsupportedError)
     assert (error.code, error.found) == ("package-delta", name)
-    with_store = {**package_files(), "update.mum": mum(package='psfName="x.psf"')}
-    assert fails(with_store).code == "package-delta"
+
+
+def test_a_store_of_patches_is_only_another_way_to_deliver_whole_files() -> None:
+    """The manifests of a cabinet with whole files name the store too, as those of Windows 7 to 8.1 do since 2019."""
+    files = {**package_files(), "update.mum": mum(package='psfName="x.psf"')}
+    assert read(files).manifest.psf == "x.psf"
+    del files[f"{COMPONENT}\\svc.dll"]
+    assert (fails(files).code, fails(files).found) == ("package-delta", "x.psf")
+
+
+def test_a_package_that_says_its_format_is_patches() -> None:
+    said = '<mum2:customInformation xmlns:mum2="urn:schemas-microsoft-com:asm.v3" PackageFormat="{}"/>'
+    files = {**package_files(), "update.mum": mum(updates=said.format("PSFX"))}
+    assert (fails(files).code, fails(files).found) == ("package-delta", "PackageFormat PSFX")
+    assert read({**files, "update.mum": mum(updates=said.format("other"))}).manifest.format == "other"
+
+
+@pytest.mark.parametrize("folder", ["f", "R", "n"])
+def test_patches_of_a_component_are_refused_by_name(folder: str) -> None:
+    files = package_files()
+    files[rf"{COMPONENT}\{folder}\svc.dll"] = bytes(4) + b"PA30"
+    error = fails(files)
+    assert (error.code, error.found) == ("package-delta", rf"{COMPONENT}\{folder}\svc.dll")
+    elsewhere = {**package_files(), rf"other\{folder}\svc.dll": b"no component"}
+    assert read(elsewhere).kb == "KB1234567"
+
+
+@pytest.mark.parametrize(
+    ("limit", "value"), [("MAX_DESCRIBED", 900), ("MAX_INFS", 100), ("MAX_MARKS", 20), ("MAX_NAMED", 4)]
+)
+def test_a_package_that_says_too_much_is_refused(limit: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(package_limits, limit, value)
+    error = fails(package_files())
+    assert isinstance(error, RefusedError)
+    assert (error.code, error.path) == ("package-too-large", "p.cab")
+
+
+def test_the_packages_that_a_package_brings() -> None:
+    def bringing(*names: str) -> str:
+        return "".join(f'<update name="{one}"><package>{identity(one)}</package></update>' for one in names)
+
+    files = package_files()
+    deep = 'applicabilityEvaluation="deep"'
+    files["update.mum"] = mum("Outer", PARENT, bringing("One", "TWO", "Absent"), package=deep)
+    files["one.mum"] = mum("One", updates=bringing("Three"))
+    files["two.mum"] = mum("Two")
+    files["three.mum"] = mum("Three", package=deep)
+    found = read(files)
+    assert [one.identity.name for one in found.inside(found.manifest)] == ["One", "Two"]
+    one, two, three = found.contained
+    assert found.inside(one) == (three,)
+    assert found.inside(two) == ()
+    assert [one.deep for one in (found.manifest, *found.contained)] == [True, False, False, True]
 
 
 def wrapped(*inner: dict[str, bytes], names: tuple[str, ...] = ("a.cab", "b.cab")) -> dict[str, bytes]:
@@ -214,6 +266,25 @@ def test_an_msu_opens_to_its_cabinets() -> None:
         read_package(outer)
     assert caught.value.code == "not-a-package"
     assert "around" in caught.value.message
+
+
+def test_an_msu_of_stack_and_update() -> None:
+    """As since 2019: a servicing stack and an update in one, with lists of the scan in cabinets of their own."""
+    stack = {"update.mum": mum("Stack")}
+    names = ("SSU-1.cab", "Windows10.0-KB1-x64.cab", "DesktopDeployment.cab")
+    outer = cabinet_of(wrapped(stack, package_files(), {"a.dll": b""}, names=names), path="u.msu")
+    assert [one.path for one in inner_cabinets(outer)] == [f"u.msu!{name}" for name in names]
+    around = wrapped(wrapped(stack, package_files(), names=names), names=("Windows10.0-KB1-x64.cab",))
+    found = inner_cabinets(cabinet_of(around, path="u.msu"))
+    assert [one.path for one in found] == [f"u.msu!Windows10.0-KB1-x64.cab!{name}" for name in names[:2]]
+    assert [read_package(one).identity.name for one in found] == ["Stack", "Test-Package"]
+
+
+def test_a_cabinet_of_patches_around_a_cabinet() -> None:
+    around = wrapped({"_manifest_.cix.xml": b"", "x.cab": b"MSCF"})
+    with pytest.raises(UnsupportedError) as caught:
+        inner_cabinets(cabinet_of(around, path="u.msu"))
+    assert (caught.value.code, caught.value.path) == ("package-delta", "u.msu!a.cab")
 
 
 def test_an_msu_with_a_store_of_patches() -> None:

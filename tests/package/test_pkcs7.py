@@ -4,7 +4,7 @@ import random
 import time
 
 import pytest
-from asn1crypto import parser
+from asn1crypto import algos, cms, core, parser, x509
 
 from scripts.fixtures.signed_package import SPC_INDIRECT_DATA, Signing, Stamp, signed_message
 from scripts.fixtures.test_authority import intermediate, signer
@@ -14,7 +14,7 @@ from vhdtool.bytesource import BytesSource
 from vhdtool.errors import DamagedError
 from vhdtool.package.authenticode import find_signature, read_signature
 from vhdtool.package.der import MAX_SIZE
-from vhdtool.package.pkcs7 import MAX_CERTIFICATES, MAX_NESTED, read_signed_message
+from vhdtool.package.pkcs7 import MAX_CERTIFICATES, MAX_NESTED, read_signed_message, signer_fault
 from vhdtool.package.signature import check_signatures, combined_state
 
 GENUINE = "cab/marcinbojko__hvintegrationservices/Windows6.x-HyperVIntegrationServices-x64.cab"
@@ -122,6 +122,85 @@ def test_digests_of_the_message_and_of_its_signers_agree():
     blob = signature(Signing())
     sha256 = bytes.fromhex("0609608648016503040201")
     assert refused(blob.replace(sha256, sha256[:-1] + b"\x02", 1)).code == "signature-damaged"
+
+
+PLAIN = Signing(stamps=())
+
+
+def edited(blob: bytes, found: bytes, put: bytes, *, last: bool = False) -> bytes:
+    """The message with other bytes at the first or last place where these stand."""
+    at = blob.rindex(found) if last else blob.index(found)
+    return blob[:at] + put + blob[at + len(found) :]
+
+
+def test_algorithms_have_no_parameters():
+    algorithm = algos.SignedDigestAlgorithm({"algorithm": "rsassa_pkcs1v15"}).dump()
+    assert algorithm.endswith(b"\x05\x00")
+    refused(edited(signature(PLAIN), algorithm, algorithm[:-2] + b"\x04\x00", last=True))
+
+
+def test_versions_are_those_of_the_content():
+    one, three = core.Integer(1).dump(), core.Integer(3).dump()
+    of_message = edited(signature(PLAIN), one, three)
+    of_signer = edited(signature(PLAIN), one + b"\x30", three + b"\x30", last=True)
+    for changed in (of_message, of_signer):
+        assert "version" in refused(changed).message
+
+
+def test_a_certificate_whose_signature_is_no_whole_number_of_bytes():
+    certificate = signer().certificate
+    value = core.OctetBitString(x509.Certificate.load(certificate)["signature_value"].native).dump()
+    for bits in (1, 7, 255):
+        at = certificate.index(value)
+        odd = certificate[: at + 4] + bytes([bits]) + certificate[at + 5 :]
+        assert refused(edited(signature(PLAIN), certificate, odd)).code == "der-damaged"
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_certificates_that_are_called_revocation_lists(last: bool):
+    """In the message, and in the token of its time stamp: the message's certificates would do for that too."""
+    parsed = cms.ContentInfo.load(signature(Signing()))["content"]
+    if last:
+        token = parsed["signer_infos"][0]["unsigned_attrs"][0]["values"][0]
+        parsed = cms.ContentInfo.load(token.dump())["content"]
+    certificates = parsed["certificates"].dump()
+    assert certificates[0] == 0xA0
+    changed = edited(signature(Signing()), certificates, b"\xa1" + certificates[1:], last=last)
+    if last:
+        verdicts = check_signatures(read_signed_message(changed), authority_roots(), now=NOW)
+        assert {problem.code for one in verdicts for problem in one.problems} >= {"countersignature-damaged"}
+    else:
+        refused(changed)
+
+
+def fault(blob: bytes) -> str | None:
+    message = read_signed_message(blob)
+    certificate = message.signers[0].certificate(message.certificates)
+    assert certificate is not None
+    return signer_fault(message.signers[0], certificate, message.content_type, message.content)
+
+
+def test_a_signer_names_one_digest():
+    """sha384WithRSA over SHA-256: which of them was meant is not guessed, and not tried."""
+    plain, other = (
+        algos.SignedDigestAlgorithm({"algorithm": name}).dump() for name in ("rsassa_pkcs1v15", "sha384_rsa")
+    )
+    assert fault(signature(PLAIN)) is None
+    assert fault(edited(signature(PLAIN), plain, other, last=True)) == "the signer names two digests"
+
+
+def test_a_signer_that_signed_no_attributes():
+    """Its signature is good, but says nothing of what kind the content is."""
+    parsed = cms.ContentInfo.load(signature(PLAIN))["content"]
+    bare = cms.SignedData()
+    for field in ("version", "digest_algorithms", "encap_content_info", "certificates"):
+        bare[field] = parsed[field]
+    info = {name: parsed["signer_infos"][0][name] for name in ("version", "sid", "digest_algorithm")}
+    info["signature_algorithm"] = {"algorithm": "rsassa_pkcs1v15"}
+    info["signature"] = signer().sign(core.load(CONTENT).contents, "sha256")
+    bare["signer_infos"] = [cms.SignerInfo(info)]
+    blob = cms.ContentInfo({"content_type": "signed_data", "content": bare}).dump()
+    assert fault(blob) == "the signer signed no attributes"
 
 
 def test_a_message_of_the_wrong_type_is_not_signed():

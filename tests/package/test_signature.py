@@ -77,6 +77,63 @@ def test_countersigner_of_a_stranger():
     assert "untrusted-root" in codes(judged(Signing(stamps=(Stamp(by=other),))))
 
 
+@pytest.mark.parametrize("imprint", ["md5", "sha1"])
+def test_time_stamp_with_a_digest_that_no_longer_counts(imprint):
+    """The token's own signature is good; what it has of the signature it stamps is not."""
+    late = Signing(by=lasting_signer(), stamps=(Stamp(imprint=imprint, when=IN_2018),))
+    if imprint == "md5":
+        assert "md5-refused" in codes(judged(late))
+        return
+    (verdict,) = judged(late)
+    assert (verdict.state, verdict.signed_at) == ("valid", None)  # it proves no time, and none is needed
+    assert codes(judged(Signing(stamps=(Stamp(imprint=imprint, when=IN_2018),)))) == {"expired"}
+    (verdict,) = judged(Signing(stamps=(Stamp(imprint=imprint, when=IN_2016),)))
+    assert (verdict.state, verdict.signed_at) == ("weak", IN_2016)
+
+
+def test_time_stamp_that_names_another_certificate():
+    stamp = Stamp(names=lasting_signer())
+    assert codes(judged(Signing(by=lasting_signer(), stamps=(stamp,)))) == {"countersignature-mismatch"}
+
+
+def test_the_earlier_of_two_time_stamps_counts():
+    later = datetime(2016, 11, 1, tzinfo=UTC)
+    for stamps in ((Stamp(when=later), Stamp(kind="pkcs9")), (Stamp(), Stamp(kind="pkcs9", when=later))):
+        (verdict,) = judged(Signing(stamps=stamps))
+        assert verdict.state == "valid", verdict.problems
+        assert verdict.signed_at == min(stamp.when for stamp in stamps)
+
+
+@pytest.mark.parametrize("kind", ["rfc3161", "pkcs9"])
+def test_sha1_of_the_counter_signature_alone_is_weak(kind):
+    (verdict,) = judged(Signing(stamps=(Stamp(kind=kind, digest="sha1", when=IN_2016),)))
+    assert verdict.state == "weak"
+
+
+def test_a_counter_signer_whose_certificate_was_made_with_sha1():
+    old = issue("Old Time Stamps", 3, intermediate(), serial=49, purposes=(TIME_STAMPING,), digest="sha1")
+    (verdict,) = judged(Signing(stamps=(Stamp(by=old, when=IN_2016),)))
+    assert verdict.state == "weak"
+    assert codes(judged(Signing(stamps=(Stamp(by=old, when=IN_2018),)))) == {"expired"}
+
+
+def test_a_counter_signer_that_was_not_valid_then():
+    gone = issue(
+        "Gone Time Stamps", 3, intermediate(), serial=50, purposes=(TIME_STAMPING,),
+        not_after=datetime(2015, 1, 1, tzinfo=UTC),
+    )  # fmt: skip
+    assert "expired" in codes(judged(Signing(by=lasting_signer(), stamps=(Stamp(by=gone),))))
+
+
+def test_an_attribute_that_nothing_signs_is_told():
+    message = read_signed_message(signature(Signing()))
+    (signer,) = message.signers
+    more = replace(signer, unsigned={**signer.unsigned, "1.2.3.4": (b"\x05\x00",)})
+    verdicts = check_signatures(replace(message, signers=(more,)), authority_roots(), now=NOW)
+    assert codes(verdicts) == {"unknown-attribute"}
+    assert combined_state(verdicts) == "invalid"
+
+
 def test_wrong_root():
     assert codes(judged(Signing(), roots=microsoft_roots())) == {"untrusted-root"}
     assert codes(judged(Signing(stamps=(), by=lasting_signer()), roots=())) == {"untrusted-root"}

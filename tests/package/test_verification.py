@@ -7,15 +7,26 @@ from datetime import UTC, datetime
 
 import pytest
 
+from scripts.fixtures.cab_files import (
+    SIGNATURE_ROOM,
+    STORED,
+    CabFile,
+    CabFolder,
+    build_set,
+)
 from scripts.fixtures.signed_package import (
     COMPONENT,
+    SPC_INDIRECT_DATA,
+    TRUST_LIST,
     UPDATE_MUM,
     Signing,
     Stamp,
     catalog,
     component_manifest,
+    indirect,
     package_files,
     sign_cabinet,
+    signed_message,
     signed_package,
 )
 from scripts.fixtures.stored_cabinet import stored_cabinet
@@ -23,8 +34,10 @@ from scripts.fixtures.test_authority import TIME_STAMPING, intermediate, issue, 
 from tests.data_files import data_file
 from tests.package.signing import NOW, authority_roots
 from vhdtool.bytesource import BytesSource
-from vhdtool.errors import VhdtoolError
+from vhdtool.errors import RefusedError, VhdtoolError
+from vhdtool.package import catalog_check, package_limits
 from vhdtool.package.cabinet import Cabinet
+from vhdtool.package.catalog import read_catalog_message
 from vhdtool.package.verification import PackageVerification, verify_package
 
 GENUINE = "cab/marcinbojko__hvintegrationservices/Windows6.{}-HyperVIntegrationServices-x64.cab"
@@ -252,6 +265,12 @@ def test_sha1_of_its_time_is_weak_and_trusted():
     assert found.trusted
 
 
+def test_a_cabinet_whose_md5_was_signed():
+    found = verified(signed_package(how=Signing(digest="md5")))
+    assert states(found)[:2] == ("invalid", "invalid")
+    assert {("digest", "md5-refused", "a.cab"), ("signature", "md5-refused", "a.cab")} <= faults(found)
+
+
 def test_a_nested_signature_of_other_bytes():
     old = Signing(digest="sha1", stamps=(Stamp(kind="pkcs9", digest="sha1"),))
     good = sign_cabinet(stored_cabinet(package_files(), signature_reserve=True), Signing(nested=old))
@@ -277,6 +296,18 @@ def test_a_file_that_no_manifest_lists_is_noted():
         ("file-unlisted", f"{COMPONENT}\\more.dll"),
         ("file-unlisted", "readme.txt"),
     }
+
+
+def test_a_file_of_which_the_manifest_states_no_digest():
+    """It may be anything then, whoever signed the cabinet: the layer says so, and does not hold."""
+    manifest = package_files()[MANIFEST]
+    start = manifest.index(b"<asmv2:hash", manifest.index(b'name="second.dll"'))
+    end = manifest.index(b"</asmv2:hash>", start) + len(b"</asmv2:hash>")
+    bare = manifest[:start] + manifest[end:]
+    found = verified(resigned({MANIFEST: bare, "update.cat": catalog([UPDATE_MUM, bare])}))
+    assert states(found) == ("valid", "valid", "valid", "unknown")
+    assert [(note.code, note.path) for note in found.layer("payload").notes] == [("digest-unknown", SECOND)]
+    assert not found.trusted
 
 
 def test_names_are_compared_as_windows_does():
@@ -325,3 +356,135 @@ def test_the_clock_decides_only_without_a_countersigned_time():
     assert verified(data, now=datetime(2016, 6, 1, tzinfo=UTC)).trusted
     assert not verified(data).trusted
     assert verified(signed_package(), now=datetime(2090, 1, 1, tzinfo=UTC)).trusted
+
+
+# --- what a signature vouches for
+
+LATE_SHA1 = Signing(
+    by=lasting_signer(),
+    digest="sha1",
+    stamps=(Stamp(kind="pkcs9", digest="sha1", when=datetime(2018, 1, 1, tzinfo=UTC)),),
+)
+
+
+def list_of(files: list[bytes]) -> bytes:
+    return read_catalog_message(catalog(files)).content_der
+
+
+def test_a_nested_signature_of_a_catalog_vouches_for_its_own_list_alone():
+    """A list that SHA-1 of 2018 signs is not believed for the good signature that hangs at it."""
+    files = package_files()
+    manifests = [files["update.mum"], files[MANIFEST]]
+    other = signed_message(TRUST_LIST, list_of([b"something else"]), Signing())
+    same = signed_message(TRUST_LIST, list_of(manifests), Signing())
+    late = signed_message(TRUST_LIST, list_of(manifests), LATE_SHA1, other)
+    assert ("catalog", "not-in-catalog", "update.mum") in faults(verified(resigned({"update.cat": late})))
+    late = signed_message(TRUST_LIST, list_of(manifests), LATE_SHA1, same)
+    assert states(verified(resigned({"update.cat": late}))) == GOOD
+    late = signed_message(TRUST_LIST, list_of([b"something else"]), LATE_SHA1, same)
+    assert states(verified(resigned({"update.cat": late}))) == GOOD
+
+
+def test_what_a_catalog_lists_is_not_read_before_its_signature_holds(monkeypatch: pytest.MonkeyPatch):
+    """A list of 50,000 files costs seconds; a stranger's is not worth them."""
+    read: list[str | None] = []
+    real = catalog_check.listed_files
+    monkeypatch.setattr(
+        catalog_check, "listed_files", lambda message, *, path: read.append(path) or real(message, path=path)
+    )
+    verified(signed_package(), ours=False)
+    assert read == []
+    verified(signed_package())
+    assert read == ["update.cat"]
+
+
+def test_a_catalog_with_a_signature_of_something_else_nested_in_it():
+    files = package_files()
+    nested = signed_message(SPC_INDIRECT_DATA, indirect("sha256", bytes(32)), Signing())
+    mixed = signed_message(TRUST_LIST, list_of([files["update.mum"], files[MANIFEST]]), Signing(), nested)
+    assert faults(verified(resigned({"update.cat": mixed}))) >= {("catalog", "catalog-damaged", "update.cat")}
+
+
+# --- sets
+
+
+def signed_set(*, signed: tuple[int, ...] = (0, 1), files: Mapping[str, bytes] | None = None) -> list[bytes]:
+    """The package in two files, of which these are signed."""
+    content = [CabFile(name, data) for name, data in (files or package_files()).items()]
+    parts = build_set(CabFolder(content, STORED), 60_000, ("one.cab", "two.cab"), reserves=SIGNATURE_ROOM)
+    return [sign_cabinet(part) if number in signed else part for number, part in enumerate(parts)]
+
+
+def verified_set(parts: list[bytes]) -> PackageVerification:
+    sources = [(name, BytesSource(data)) for name, data in zip(("two.cab",), parts[1:], strict=True)]
+    cabinet = Cabinet.open(BytesSource(parts[0]), path="one.cab", next_parts=sources)
+    return verify_package(cabinet, trust_roots=authority_roots(), now=NOW)
+
+
+def test_a_set_whose_files_are_all_signed():
+    found = verified_set(signed_set())
+    assert states(found) == GOOD, faults(found)
+    assert [found.layer("digest").checked, found.layer("signature").checked] == [2, 2]
+
+
+def test_a_set_is_signed_as_far_as_each_of_its_files_is():
+    assert states(verified_set(signed_set(signed=(1,)))) == ("missing", "missing", "valid", "valid")
+    found = verified_set(signed_set(signed=(0,)))
+    assert states(found) == ("missing", "missing", "valid", "valid")
+    assert "two.cab" in found.layer("signature").message
+    assert not found.trusted
+    parts = signed_set()
+    end = struct.unpack_from("<I", parts[1], 44)[0]
+    changed = bytearray(parts[1])
+    changed[end - 100] ^= 1
+    found = verified_set([parts[0], bytes(changed)])
+    assert ("digest", "digest-mismatch", "two.cab") in faults(found)
+    assert ("payload", "file-unreadable", SECOND) in faults(found)
+    renumbered = bytearray(parts[1])
+    renumbered[4] = 1  # reserved1, which no digest covers
+    assert ("digest", "header-changed", "two.cab") in faults(verified_set([parts[0], bytes(renumbered)]))
+
+
+# --- names, patches, limits
+
+
+@pytest.mark.parametrize("name", ["..\\..\\evil.dll", "C:\\evil.dll", "\\evil.dll", "update.mum:stream"])
+def test_a_name_that_leads_out_is_a_fault_whoever_signed_it(name: str):
+    found = verified(resigned({name: b"evil"}))
+    assert ("payload", "cabinet-unsafe-name", name) in faults(found)
+    assert not found.trusted
+
+
+@pytest.mark.parametrize(
+    "name", ["update.mum.", "update.mum ", f"{COMPONENT}.\\first.sys", f"{COMPONENT}\\first.sys. ."]
+)
+def test_a_name_that_windows_takes_for_another_is_a_fault(name: str):
+    found = verified(resigned({name: b"another"}))
+    assert ("payload", "name-twice", name) in faults(found)
+    assert not found.trusted
+
+
+@pytest.mark.parametrize("folder", ["f", "r", "n"])
+def test_patches_in_folders_of_their_own_leave_the_payload_unknown(folder: str):
+    patch = bytes(4) + b"PA30" + bytes(100)
+    found = verified(resigned({SECOND: None, f"{COMPONENT}\\{folder}\\second.dll": patch}))
+    assert states(found) == ("valid", "valid", "valid", "unknown")
+    assert [(note.code, note.path) for note in found.layer("payload").notes] == [
+        ("package-delta", f"{COMPONENT}\\{folder}\\second.dll")
+    ]
+
+
+@pytest.mark.parametrize("start", [b"PA30", b"\1\2\3\4PA31"])
+def test_a_patch_in_the_place_of_a_file_leaves_the_payload_unknown(start: bytes):
+    found = verified(resigned({SECOND: start + bytes(100)}))
+    assert found.layer("payload").state == "unknown"
+    assert [(note.code, note.path) for note in found.layer("payload").notes] == [("package-delta", SECOND)]
+    assert not found.trusted
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MAX_DESCRIBED", 500), ("MAX_MARKS", 5), ("MAX_NAMED", 1)])
+def test_a_package_that_says_too_much_is_refused(limit: str, value: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(package_limits, limit, value)
+    with pytest.raises(RefusedError) as caught:
+        verified(signed_package())
+    assert (caught.value.code, caught.value.path) == ("package-too-large", "a.cab")

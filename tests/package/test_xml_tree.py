@@ -87,8 +87,27 @@ def test_limits(monkeypatch) -> None:
         b"<a>" + b"<b/>" * 1000 + b"</a>",
         b"<a>" + b"x\n" * xml_tree.MAX_TEXT + b"</a>",
         b"<a>" + b" " * xml_tree.MAX_XML + b"</a>",
+        b'<a b="' + b"x" * (2 << 20) + b'"/>',
+        b"<a " + b" ".join(b'a%d=""' % number for number in range(xml_tree.MAX_ATTRIBUTES + 1)) + b"/>",
+        b"<a " + b" ".join(b'a%d=""' % number for number in range(300_000)) + b"/>",
+        b"<a><!--" + b"x" * (2 << 20) + b"--></a>",
     ):
         assert fails(data).code == "xml-too-large"
+
+
+def test_text_in_many_pieces() -> None:
+    started = time.perf_counter()
+    assert parse_xml(b"<a>" + b"x<!---->y<b/>" * 150_000 + b"</a>", path="a.mum").text == "xy" * 150_000
+    assert time.perf_counter() - started < 20
+
+
+def test_a_tag_costs_no_more_than_its_limit() -> None:
+    data = b"<a " + b" ".join(b'a%d="1"' % number for number in range(1_000_000)) + b"/>"
+    tracemalloc.start()
+    fails(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
 
 
 def test_costs_are_bounded() -> None:

@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scripts.fixtures.signed_package import SPC_INDIRECT_DATA, Signing, Stamp, catalog, indirect, signed_message
-from tests.package.signing import authority_roots
+from tests.package.signing import authority_roots, read_catalog
 from tests.property.bounds import bounded
 from vhdtool.errors import DamagedError, InputError
-from vhdtool.package.catalog import read_catalog
 from vhdtool.package.pkcs7 import read_signed_message
 from vhdtool.package.signature import check_signatures, combined_state
 from vhdtool.package.trust_roots import read_trust_roots

@@ -116,6 +116,44 @@ def test_compare_rules(rules, version, answer):
     assert judge(package(parent), state({key(GUEST_DRIVERS, version): INSTALLED})).answer == answer
 
 
+GENERAL = "cab/abbodi1406__WHD/Windows8.1-KB2938772-x64.cab"
+BASE = "Microsoft-Windows-Client-Features-Package-AutoMerged-net"
+UPDATE = "Package_for_KB2919355"
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("there", "answer", "rule"),
+    [
+        ({}, "no", "parent"),
+        # its own parent is there; that of the package in it, the update of 2014, is not
+        ({key(BASE, "6.3.9600.16384"): INSTALLED}, "no", "contained"),
+        ({key(BASE, "6.3.9600.16384"): INSTALLED, key(UPDATE, "6.3.1.13"): INSTALLED}, "no", "contained"),
+        ({key(BASE, "6.3.9600.16384"): INSTALLED, key(UPDATE, "6.3.1.14"): STAGED}, "no", "contained"),
+        ({key(BASE, "6.3.9600.16384"): INSTALLED, key(UPDATE, "6.3.1.14"): INSTALLED}, "yes", "parent"),
+        ({key(BASE, "6.3.9600.16384"): INSTALLED, key(UPDATE, "6.3.1.15"): INSTALLED}, "yes", "parent"),
+    ],
+)
+def test_a_package_that_only_brings_packages_applies_where_one_of_them_does(there, answer, rule):
+    path = data_file(GENERAL)
+    package = read_package(Cabinet.open(FileDevice(path), path=str(path)))
+    found = judge(package, state({key("Other", "1.0.0.0"): INSTALLED, **there}))
+    assert (found.answer, found.rule) == (answer, rule), found
+    if rule == "contained":
+        assert UPDATE in found.message
+
+
+def test_cumulative_updates_compare_the_revision_alone():
+    """As those of Windows 11 24H2 do."""
+    edition = "Microsoft-Windows-ProfessionalEdition"
+    update = package(parents((edition, "10.0.26100.1742"), rules='revisionCompare="GE"'), name="Package_for_RollupFix")
+    for version, answer in (
+        ("10.0.26100.1742", "yes"), ("10.0.26100.9000", "yes"), ("10.0.26100.1", "no"), ("10.0.22621.3000", "no"),
+        ("10.0.26200.6000", "unknown"),
+    ):  # fmt: skip
+        assert judge(update, state({key(edition, version): INSTALLED}, WINDOWS_11)).answer == answer, version
+
+
 def test_every_parent_counts():
     both = parents((GUEST_DRIVERS, "6.3.0.0")) + parents(("Other", "1.0.0.0"))
     there = {key(GUEST_DRIVERS, "6.3.9600.16384"): INSTALLED}

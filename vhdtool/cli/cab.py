@@ -8,7 +8,7 @@ import click
 
 from vhdtool.cli import failures
 from vhdtool.cli.cab_find import find
-from vhdtool.cli.options import examples, output_options
+from vhdtool.cli.options import examples, guest_option, output_options, parent_option
 from vhdtool.cli.output import Output
 
 _cab = click.argument("cab", metavar="CAB")
@@ -23,11 +23,21 @@ def cab() -> None:
 cab.add_command(find)
 
 
-@cab.command(epilog=examples("vhdtool cab show windows6.2-hypervintegrationservices-x64.cab"))
+@cab.command(
+    epilog=examples(
+        "vhdtool cab show windows6.2-hypervintegrationservices-x64.cab",
+        "vhdtool cab show update.cab --image server.vhdx",
+    )
+)
 @_cab
 @_parts
+@click.option("--image", metavar="IMAGE", help="Tell what it would change in the guest on IMAGE too.")
+@guest_option
+@parent_option
 @output_options
-def show(*, cab: str, parts: tuple[str, ...], output: Output) -> None:
+def show(
+    *, cab: str, parts: tuple[str, ...], image: str | None, guest: int | None, parent: str | None, output: Output
+) -> None:
     r"""Tell what the package CAB is, what it needs, and what it will bring.
 
     Drivers with their versions, services with their start types and triggers,
@@ -38,7 +48,14 @@ def show(*, cab: str, parts: tuple[str, ...], output: Output) -> None:
 
     with output.answering("vhdtool.cab-show/1", cab):
         output.protect(*parts)
-        output.emit(show_document(cab, parts), show_blocks)
+        if image is None:
+            output.emit(show_document(cab, parts), show_blocks)
+            return
+        from vhdtool.image import open_image  # noqa: PLC0415  # without an image no guest is read
+
+        with open_image(image, parent=parent) as opened:
+            output.protect(*(layer.info.path for layer in opened.disk.layers))
+            output.emit(show_document(cab, parts, opened, guest), show_blocks)
 
 
 @cab.command(epilog=examples("vhdtool cab verify windows6.2-hypervintegrationservices-x64.cab"))

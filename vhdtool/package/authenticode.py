@@ -78,8 +78,10 @@ class IndirectDigest:
     digest: bytes
 
 
-def find_signature(source: ByteSource, *, path: str | None = None) -> SignaturePlace | None:
+def find_signature(source: ByteSource, *, path: str | None = None, number_in_set: int = 0) -> SignaturePlace | None:
     """Return where a cabinet's signature stands; None where it has no place for one, or an empty one.
+
+    ``number_in_set``: which part of its set the file is.
 
     Raises:
         DamagedError: ``truncated``; ``signature-damaged``: it is said to stand outside the file.
@@ -105,7 +107,7 @@ def find_signature(source: ByteSource, *, path: str | None = None) -> SignatureP
     wanted = {
         "reserved1": 0,
         "size": offset,  # the signature follows the cabinet at once
-        "number_in_set": 0,
+        "number_in_set": number_in_set,
         "folder_reserve_size": 0,
         "data_reserve_size": 0,
         "reserve_mark": RESERVE_MARK,

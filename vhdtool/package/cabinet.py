@@ -66,27 +66,35 @@ class CabinetMember:
         return member_key(self.name)
 
     @property
+    def is_safe(self) -> bool:
+        """Whether the name stays within the folder that it is unpacked into."""
+        return not any(part in {"", ".", ".."} or _UNSAFE.search(part) for part in self._split())
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """The name's folders and the file's own name.
 
         Raises:
             RefusedError: ``cabinet-unsafe-name``: it leads out of the folder that it is unpacked into.
         """
-        parts = tuple(self.name.replace("/", "\\").split("\\"))
-        if any(part in {"", ".", ".."} or _UNSAFE.search(part) for part in parts):
+        if not self.is_safe:
             raise RefusedError(
                 "cabinet-unsafe-name",
                 f"the name {self.name!r} leads out of the folder that it would be unpacked into",
                 hint="Do not use this cabinet: no tool for cabinets makes such names.",
             )
-        return parts
+        return self._split()
+
+    def _split(self) -> tuple[str, ...]:
+        return tuple(self.name.replace("/", "\\").split("\\"))
 
 
 class Cabinet:
     """A cabinet or set of cabinets, to be opened with :meth:`open`.
 
     ``size``, ``source``, ``reserve`` and ``signature_range`` (offset and size of the appended signature as the header
-    says, not checked against the file; None without one) are those of the first file of a set.
+    says, not checked against the file; None without one) are those of the first file of a set; ``parts`` are the paths
+    and contents of all its files.
     """
 
     def __init__(self, parts: Sequence[CabinetPart], problems: Sequence[Problem]) -> None:
@@ -94,6 +102,7 @@ class Cabinet:
         self.path = first.path
         self.source = first.source
         self.size = first.source.size
+        self.parts = tuple((part.path, part.source) for part in parts)
         self.reserve = first.reserve
         self.signature_range = first.signature_range
         self.previous_name = first.previous_name
@@ -121,7 +130,8 @@ class Cabinet:
         parts = [read_part(source, path)]
         parts += [read_part(content, name) for name, content in next_parts]
         for before, part in pairwise(parts):
-            if (part.set_id, part.number) != (before.set_id, before.number + 1):
+            goes_on = before.next_name is not None and part.previous_name is not None
+            if not goes_on or (part.set_id, part.number) != (before.set_id, before.number + 1):
                 raise InputError(
                     "cabinet-part-wrong",
                     f"not the part that follows {before.path}",
@@ -245,7 +255,7 @@ class Cabinet:
         ) from cause
 
     def _name_problems(self) -> Iterator[Problem]:
-        unsafe = [member.name for member in self.members if not _is_safe(member)]
+        unsafe = [member.name for member in self.members if not member.is_safe]
         for name in unsafe[:MAX_NOTED]:
             yield Problem("cabinet-unsafe-name", f"the name {name!r} leads out of the cabinet's folder", self.path)
         twice = [entries[0].name for entries in self._entries.values() if len(entries) > 1]
@@ -268,15 +278,8 @@ class _MemberSource:
 
 
 def member_key(name: str) -> str:
-    r"""Return a name as Windows compares names: one case, ``\`` between folders."""
-    return name.replace("/", "\\").upper()
-
-
-def _is_safe(member: CabinetMember) -> bool:
-    try:
-        return bool(member.parts)
-    except RefusedError:
-        return False
+    r"""Return a name as Windows compares names: one case, ``\`` between folders, no dots and spaces at their ends."""
+    return "\\".join(part.rstrip(". ") for part in name.replace("/", "\\").upper().split("\\"))
 
 
 def _need(members: Sequence[CabinetMember]) -> int:

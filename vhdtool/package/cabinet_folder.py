@@ -15,7 +15,7 @@ from vhdtool.package.cabinet_format import METHOD_MASK, MSZIP, STORED, compressi
 from vhdtool.package.cabinet_libmspack import decode_by_libmspack
 from vhdtool.package.cabinet_part import damaged
 
-IN_MEMORY = 32 << 20
+IN_MEMORY = 8 << 20
 """Longest unpacked folder that is kept in memory, in bytes; a longer one is kept in a temporary file without a name."""
 _MSZIP_MARK = b"CK"
 _DEFLATE = -15  # no header, the largest window

@@ -15,6 +15,7 @@ from vhdtool.errors import DamagedError
 from vhdtool.package.authenticode import SPC_INDIRECT_DATA, IndirectDigest, read_indirect_data
 from vhdtool.package.der import elements, reading
 from vhdtool.package.pkcs7 import SignedMessage, read_signed_message
+from vhdtool.package.signature import named_messages
 
 TRUST_LIST = "1.3.6.1.4.1.311.10.1"
 CATALOG_USAGE = "1.3.6.1.4.1.311.12.1.1"
@@ -22,9 +23,8 @@ CATALOG_USAGE = "1.3.6.1.4.1.311.12.1.1"
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """A catalog. ``members`` are the digests it lists, not yet believed: that depends on ``message``'s signatures."""
+    """The files that a catalog lists, by their digests; to be believed as far as what signed it is."""
 
-    message: SignedMessage = field(repr=False)
     members: frozenset[IndirectDigest] = field(repr=False)
 
     def lists(self, digests: Mapping[str, bytes]) -> str | None:
@@ -39,16 +39,28 @@ class Catalog:
         return None
 
 
-def read_catalog(data: bytes, *, path: str | None = None) -> Catalog:
-    """Read a catalog.
+def read_catalog_message(data: bytes, *, path: str | None = None) -> SignedMessage:
+    """Read the signed message that a catalog is; what it lists is not looked at.
 
     Raises:
         DamagedError: ``der-damaged``, ``signature-damaged``: it is no signed message; ``catalog-damaged``: its
-            content is no list of files.
+            content, or that of a signature nested in it, is no list.
     """
     message = read_signed_message(data, path=path)
-    if message.content_type != TRUST_LIST:
-        raise _damaged("the file is no catalog", path, TRUST_LIST, message.content_type)
+    for _, one in named_messages(message):
+        if one.content_type != TRUST_LIST:
+            raise _damaged("the file is no catalog", path, TRUST_LIST, one.content_type)
+    return message
+
+
+def listed_files(message: SignedMessage, *, path: str | None = None) -> Catalog:
+    """Read what one message of a catalog lists, the catalog's own or one nested in it.
+
+    Each signature vouches for its own list. To be asked after the signature was checked: a list costs more to read.
+
+    Raises:
+        DamagedError: ``der-damaged``; ``catalog-damaged``: it is no list of files.
+    """
     from vhdtool.package.authenticode_asn1 import TrustList  # noqa: PLC0415  # slow to import
 
     with reading("the catalog", path):
@@ -58,7 +70,7 @@ def read_catalog(data: bytes, *, path: str | None = None) -> Catalog:
             raise _damaged("the list is of something other than files", path, CATALOG_USAGE, ", ".join(usages))
         # one after another: asn1crypto would hold them all, at a hundred times the bytes of a small one
         listed = elements(parsed["members"].contents or b"")
-        return Catalog(message, frozenset(digest for one in listed for digest in _digests(one)))
+        return Catalog(frozenset(digest for one in listed for digest in _digests(one)))
 
 
 def _digests(der: bytes) -> list[IndirectDigest]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from vhdtool.errors import DamagedError, Problem
-from vhdtool.package.catalog import Catalog, read_catalog
+from vhdtool.package.catalog import Catalog, listed_files, read_catalog_message
 from vhdtool.package.package_files import CATALOG, MANIFEST, PACKAGE_MANIFEST, PackageFile, PackageFiles
-from vhdtool.package.signature import SignatureVerdict, check_signatures, combined_state
+from vhdtool.package.signature import SignatureVerdict, check_signatures, combined_state, named_messages
 from vhdtool.package.trust_roots import TrustRoot
 from vhdtool.package.verdict import INVALID, MISSING, VALID, WEAK, LayerVerdict
 
@@ -18,7 +18,8 @@ LAYER = "catalog"
 def check_catalogs(files: PackageFiles, roots: Sequence[TrustRoot], *, now: datetime) -> LayerVerdict:
     """Judge the catalogs of a package.
 
-    A catalog whose signature does not hold lists nothing. Files that only a SHA-1 digest lists make the layer weak.
+    A catalog whose signature does not hold lists nothing, and neither does one of its signatures that does not count
+    by itself: a nested signature may be of another list. Files that only a SHA-1 digest lists make the layer weak.
     """
     found = files.of_kind(CATALOG)
     listed = files.of_kind(MANIFEST, PACKAGE_MANIFEST)
@@ -34,18 +35,20 @@ def check_catalogs(files: PackageFiles, roots: Sequence[TrustRoot], *, now: date
     states: set[str] = set()
     for one in found:
         try:
-            catalog = read_catalog(one.content or b"", path=one.name)
+            message = read_catalog_message(one.content or b"", path=one.name)
+            checked = check_signatures(message, roots, now=now, path=one.name)
+            verdicts += checked
+            state = combined_state(checked)
+            states.add(state)
+            if state == INVALID:
+                problems += [problem for verdict in checked for problem in verdict.problems]
+                continue
+            refused = {verdict.place for verdict in checked if verdict.state == INVALID}
+            catalogs += [
+                listed_files(signed, path=one.name) for place, signed in named_messages(message) if place not in refused
+            ]
         except DamagedError as error:
             problems.append(Problem(error.code, error.message, one.name, error.offset))
-            continue
-        checked = check_signatures(catalog.message, roots, now=now, path=one.name)
-        verdicts += checked
-        state = combined_state(checked)
-        states.add(state)
-        if state == INVALID:
-            problems += [problem for verdict in checked for problem in verdict.problems]
-        else:
-            catalogs.append(catalog)
     states |= {_listing(one, catalogs, problems) for one in listed}
     state = INVALID if problems else WEAK if WEAK in states else VALID
     return LayerVerdict(

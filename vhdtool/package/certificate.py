@@ -78,6 +78,8 @@ def _facts(parsed: Any, der: bytes) -> Certificate:
     algorithm = parsed["signature_algorithm"]
     if algorithm.dump() != tbs["signature"].dump():
         raise ValueError("it names two algorithms for its signature")
+    if parsed["signature_value"].contents[:1] != b"\0":
+        raise ValueError("its signature is no whole number of bytes")
     numbers = [one["extn_id"].dotted for one in tbs["extensions"]] if tbs["extensions"] else []
     if len(numbers) != len(set(numbers)):
         raise ValueError("an extension stands in it twice")

@@ -27,6 +27,8 @@ DATA = "1.2.840.113549.1.7.1"
 SIGNING_TIME = "1.2.840.113549.1.9.5"
 SIGNING_CERTIFICATE, SIGNING_CERTIFICATE_V2 = "1.2.840.113549.1.9.16.2.12", "1.2.840.113549.1.9.16.2.47"
 MAX_COUNTERSIGNATURES = 8
+_ATTRIBUTE_CERTIFICATE, _SEQUENCE = b"\xa1", b"\x30"
+"""The tag of an attribute certificate among certificates, and its own, which it is digested with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +113,15 @@ def _check_rfc3161(
     if hashlib.new(digest, signer.signature, usedforsecurity=False).digest() != imprint:
         problems.append(_mismatch("the time stamp is of another signature", path))
     certificate = counter.certificate(certificates)
-    if certificate is not None and not _names(counter, certificate, path):
+    named = _named(counter, path)
+    if certificate is not None and (not named or not all(_is(certificate.der, one[0]) for one in named)):
         problems.append(_mismatch("the time stamp names another certificate as its signer's", path))
+    vouched = [one for listed in named for one in listed]
+    for other in token.other_certificates:
+        whole = _SEQUENCE + other[1:] if other.startswith(_ATTRIBUTE_CERTIFICATE) else b""
+        if not any(_is(whole, one) for one in vouched):
+            text = "the time stamp holds an attribute certificate that its signer did not name"
+            problems.append(Problem("stray-certificate", text, path))
     if digest == "md5":
         problems.append(Problem("md5-refused", "the time stamp is made with MD5", path))
     sha1 = found.uses_sha1 or digest == "sha1"
@@ -164,26 +173,35 @@ def _tst_info(content: bytes) -> tuple[datetime, str | None, bytes]:
     return info["gen_time"].native, digest, bytes(imprint["hashed_message"].native)
 
 
-def _names(counter: Signer, certificate: Certificate, path: str | None) -> bool:
-    """Whether the signer attribute that ties the token to its certificate (RFC 2634, RFC 5035) names this one."""
+def _named(counter: Signer, path: str | None) -> list[list[tuple[str, bytes]]]:
+    """The digests in the attributes that tie the token to its certificates (RFC 2634, RFC 5035): each signed list.
+
+    The first of a list is of the signer's certificate; more are of others, attribute certificates too.
+    """
     from asn1crypto import tsp  # noqa: PLC0415  # slow to import
 
-    kinds: tuple[tuple[str, Any, str], ...] = (
-        (SIGNING_CERTIFICATE, tsp.SigningCertificate, "sha1"),
-        (SIGNING_CERTIFICATE_V2, tsp.SigningCertificateV2, "sha256"),
+    kinds: tuple[tuple[str, Any], ...] = (
+        (SIGNING_CERTIFICATE, tsp.SigningCertificate),
+        (SIGNING_CERTIFICATE_V2, tsp.SigningCertificateV2),
     )
-    tied = False
+    named = []
     with reading("the signing certificate attribute", path):
-        for number, kind, digest in kinds:
+        for number, kind in kinds:
             for value in counter.signed.get(number, ()):
-                first = kind.load(value, strict=True)["certs"][0]
-                if number == SIGNING_CERTIFICATE_V2:
-                    digest = DIGESTS[first["hash_algorithm"]["algorithm"].dotted]  # noqa: PLW2901  # sha256 by default
-                wanted = hashlib.new(digest, certificate.der, usedforsecurity=False).digest()
-                if bytes(first["cert_hash"].native) != wanted:
-                    return False
-                tied = True
-    return tied
+                listed = []
+                for one in kind.load(value, strict=True)["certs"]:
+                    newer = number == SIGNING_CERTIFICATE_V2
+                    digest = DIGESTS[one["hash_algorithm"]["algorithm"].dotted] if newer else "sha1"
+                    listed.append((digest, bytes(one["cert_hash"].native)))
+                if not listed:
+                    raise ValueError("it names none")
+                named.append(listed)
+    return named
+
+
+def _is(der: bytes, named: tuple[str, bytes]) -> bool:
+    digest, value = named
+    return hashlib.new(digest, der, usedforsecurity=False).digest() == value
 
 
 def _time(der: bytes) -> datetime:

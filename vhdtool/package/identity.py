@@ -11,6 +11,7 @@ from vhdtool.package.xml_tree import XmlElement
 AssemblyVersion = tuple[int, int, int, int]
 """major, minor, build, revision, each 0 to 65535."""
 LARGEST_PART = 0xFFFF
+_UNTOLD = ""
 NEUTRAL = "neutral"
 _VERSION = re.compile(r"\s*(\d{1,5})\.(\d{1,5})\.(\d{1,5})\.(\d{1,5})\s*", re.ASCII)
 _NAME = re.compile(r"[^~\\/\x00-\x1f]{1,256}")
@@ -64,14 +65,18 @@ class VersionRules:
 
         Major and minor are always equal. Where no attribute is there, the installed version is not below the listed:
         6.3.0.0 is meant to match the packages of Windows 8.1 (6.3.9600.16384), so it can't mean equality. That is
-        inferred from genuine packages, not documented. A rule on bits of the revision is decided where the revisions
-        are equal, else not.
+        inferred from genuine packages, not documented. Where others are there and that for the build is not, a lower
+        build is never meant, and a higher one can't be told. A rule on bits of the revision is decided where the
+        revisions are equal, else not.
         """
         if installed[:2] != listed[:2]:
             return False
         if self.is_empty:
             return installed >= listed
-        checks = [_compare(self.build, installed[2], listed[2]), _compare(self.revision, installed[3], listed[3])]
+        build = self.build
+        if build is None:  # GE or EQ: cumulative updates of Windows 11 have revisionCompare="GE" alone
+            build = "EQ" if installed[2] <= listed[2] else _UNTOLD
+        checks = [_compare(build, installed[2], listed[2]), _compare(self.revision, installed[3], listed[3])]
         for operator in (self.service, self.distribution):
             equal = operator is None or installed[3] == listed[3]
             checks.append(_compare(operator, 0, 0) if equal else None)

@@ -1,14 +1,19 @@
 """Update packages around a cabinet (.msu), and packages of deltas, which hold patches instead of files.
 
-An .msu is a cabinet with the servicing cabinet in it, one or several, beside a list for the update scan and a plan for
-setup. Since Windows 11 24H2 it is a Windows image instead, which is not read.
+An .msu is a cabinet with the servicing cabinet in it, one or several (that of the servicing stack and that of the
+update), beside a list for the update scan and a plan for setup; or with one cabinet around these. Since Windows 11 24H2
+it is a Windows image instead, which is not read.
 
 A package of deltas carries an index, ``_manifest_.cix.xml`` or ``express.psf.cix.xml``, and patches (PA30) in files
-named 0, 1, 2 … or in a .psf file: what it installs is made in the guest from the files there. Windows installs such a
-package; what is in it can't be shown or checked before, so it is refused by name.
+named 0, 1, 2 … or in a .psf file; or, since Windows 10 1809, each component's patches in its folders ``f`` (forward
+from the first release), ``r`` (back to it) and ``n`` (files that the first release lacks). What it installs is made in
+the guest from the files there. Windows installs such a package; what is in it can't be shown or checked before, so it
+is refused by name.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from vhdtool.errors import InputError, UnsupportedError
 from vhdtool.package.cabinet import Cabinet, CabinetMember
@@ -17,6 +22,11 @@ SCAN_CABINET = "WSUSSCAN.CAB"
 PACKAGE_MANIFEST = "update.mum"
 DELTA_INDEX = "_manifest_.cix.xml"
 MAX_INNER = 16
+_DELTA_ENDINGS = (DELTA_INDEX.upper(), ".PSF.CIX.XML", ".PSF")
+_DELTA_FOLDERS = frozenset({"F", "R", "N"})
+_PATCH_MAGICS = (b"PA30", b"PA31", b"PA19")
+_CHECKSUM = 4
+"""Bytes of a CRC-32 that may stand before the magic."""
 
 
 def is_update_wrapper(cabinet: Cabinet) -> bool:
@@ -27,7 +37,7 @@ def is_update_wrapper(cabinet: Cabinet) -> bool:
 def inner_cabinets(cabinet: Cabinet) -> tuple[Cabinet, ...]:
     """Open the servicing cabinets in an .msu, in the order they are listed; a cabinet that is none has none.
 
-    Their paths are the .msu's with ``!`` and their names.
+    Their paths are the .msu's with ``!`` and their names. A cabinet around others gives way to these.
 
     Raises:
         InputError: ``msu-too-many``: more than :data:`MAX_INNER` cabinets.
@@ -49,6 +59,14 @@ def inner_cabinets(cabinet: Cabinet) -> tuple[Cabinet, ...]:
     for member in cabinet.members:
         if member.key.endswith(".PSF"):
             raise delta_error(cabinet.path, member.name)
+    opened = [Cabinet.open(cabinet.open_member(one), path=f"{cabinet.path}!{one.name}") for one in members]
+    return tuple(inner for one in opened for inner in (_opened_inside(one) if is_update_wrapper(one) else (one,)))
+
+
+def _opened_inside(cabinet: Cabinet) -> tuple[Cabinet, ...]:
+    """The cabinets in one that lies in an .msu; what is in these is looked at no more."""
+    refuse_delta(cabinet)
+    members = _inner_members(cabinet)[:MAX_INNER]
     return tuple(Cabinet.open(cabinet.open_member(one), path=f"{cabinet.path}!{one.name}") for one in members)
 
 
@@ -58,9 +76,25 @@ def refuse_delta(cabinet: Cabinet) -> None:
     Raises:
         UnsupportedError: ``package-delta``.
     """
-    for member in cabinet.members:
-        if member.key.endswith((DELTA_INDEX.upper(), ".PSF.CIX.XML", ".PSF")):
-            raise delta_error(cabinet.path, member.name)
+    keys = {member.key: member.name for member in cabinet.members}
+    found = delta_sign(keys)
+    if found is not None:
+        raise delta_error(cabinet.path, keys[found])
+
+
+def delta_sign(keys: Collection[str]) -> str | None:
+    """Return which of a cabinet's files gives a package of deltas away, by their names' keys; None where none does."""
+    for key in keys:
+        folder, _, rest = key.partition("\\")
+        patched = rest[1:2] == "\\" and rest[:1] in _DELTA_FOLDERS and f"{folder}.MANIFEST" in keys
+        if patched or key.endswith(_DELTA_ENDINGS):
+            return key
+    return None
+
+
+def is_patch(start: bytes) -> bool:
+    """Whether a file that begins so holds differences to another file (PA30 and its like)."""
+    return start.startswith(_PATCH_MAGICS) or start[_CHECKSUM:].startswith(_PATCH_MAGICS)
 
 
 def delta_error(path: str, found: str) -> UnsupportedError:

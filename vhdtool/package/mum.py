@@ -47,9 +47,12 @@ class PackageUpdate:
 
 @dataclass(frozen=True, slots=True)
 class PackageManifest:
-    """One .mum file. ``restart``: required, possible, or None where it says nothing. ``psf``: the store of its patches.
+    """One .mum file. ``restart``: required, possible, or None where it says nothing.
 
-    ``installer`` is the oldest servicing stack that installs it.
+    ``psf``: the store of patches that this update is delivered by too; the cabinet with whole files names it likewise.
+    ``format``: how the cabinet holds its files, ``PSFX`` for patches; None where it says nothing.
+    ``installer`` is the oldest servicing stack that installs it. ``deep``: it applies only where one of the packages
+    that its updates bring applies too (``applicabilityEvaluation``).
     """
 
     identity: AssemblyIdentity
@@ -64,6 +67,8 @@ class PackageManifest:
     installer: AssemblyIdentity | None
     updates: tuple[PackageUpdate, ...]
     psf: str | None
+    format: str | None
+    deep: bool
 
 
 def read_package_manifest(data: bytes, *, path: str) -> PackageManifest:
@@ -87,6 +92,7 @@ def read_package_manifest(data: bytes, *, path: str) -> PackageManifest:
         )
     installer = package.first("installerAssembly")
     extended = package.first("packageExtended")
+    custom = package.first("customInformation")
     return PackageManifest(
         identity=read_identity(identity, path=path),
         kb=_kb(package.get("identifier"), root.get("description"), root.get("supportInformation")),
@@ -100,6 +106,8 @@ def read_package_manifest(data: bytes, *, path: str) -> PackageManifest:
         installer=None if installer is None else read_identity(installer, path=path),
         updates=tuple(one for update in package.all("update") for one in _updates(update, path)),
         psf=(package.get("psfName") or (extended.get("psfName") if extended is not None else None)) or None,
+        format=None if custom is None else custom.get("PackageFormat"),
+        deep=(package.get("applicabilityEvaluation") or "").lower() == "deep",
     )
 
 

@@ -19,6 +19,7 @@ from vhdtool.package.identity import AssemblyIdentity, AssemblyVersion
 from vhdtool.package.inf import DriverInf, WindowsRelease, read_inf
 from vhdtool.package.msu import PACKAGE_MANIFEST, delta_error, is_update_wrapper, refuse_delta
 from vhdtool.package.mum import PackageManifest, PackageUpdate, ParentRule, read_package_manifest
+from vhdtool.package.package_limits import DescriptionLimits
 
 SERVICE_TYPES = {
     1: "kernelDriver",
@@ -27,6 +28,7 @@ SERVICE_TYPES = {
     32: "win32ShareProcess",
 }
 """The SCM's types as manifests call them."""
+PATCH_FORMAT = "PSFX"
 _MANIFEST = ".MANIFEST"
 
 
@@ -126,6 +128,11 @@ class Package:
         """What it and the packages in it bring, each distinct one once."""
         return tuple(dict.fromkeys(one for manifest in (self.manifest, *self.contained) for one in manifest.updates))
 
+    def inside(self, manifest: PackageManifest) -> tuple[PackageManifest, ...]:
+        """Return the packages of this cabinet that the updates of one of its packages bring."""
+        named = {one.identity.cbs_name.upper() for one in manifest.updates if one.kind == "package"}
+        return tuple(one for one in self.contained if one.identity.cbs_name.upper() in named)
+
 
 def read_package(cabinet: Cabinet) -> Package:
     """Read what a servicing cabinet brings.
@@ -137,7 +144,7 @@ def read_package(cabinet: Cabinet) -> Package:
         UnsupportedError: ``package-delta``: it holds patches; ``not-a-package``: it is an .msu, or no update at all;
             ``not-a-package-manifest``.
         DamagedError: as :meth:`Cabinet.read_all` and :func:`read_package_manifest`.
-        RefusedError: likewise.
+        RefusedError: likewise; ``package-too-large``.
     """
     _refuse_other(cabinet)
     reading = _Reading(cabinet)
@@ -145,13 +152,13 @@ def read_package(cabinet: Cabinet) -> Package:
     manifest: PackageManifest | None = None
     for member, data in contents:
         if member.key == member_key(PACKAGE_MANIFEST):
-            manifest = read_package_manifest(data, path=f"{cabinet.path}!{member.name}")
+            manifest = reading.package(data, f"{cabinet.path}!{member.name}")
         else:
             reading.take(member, data)
     if manifest is None:
         raise _not_a_package(cabinet)
-    if manifest.psf is not None:
-        raise delta_error(cabinet.path, manifest.psf)
+    files = tuple(reading.files())
+    _refuse_patches(cabinet, manifest, files)
     packages = (manifest, *reading.packages)
     drivers = tuple(reading.drivers(packages))
     return Package(
@@ -161,7 +168,7 @@ def read_package(cabinet: Cabinet) -> Package:
         components=tuple(component.identity for _, component in reading.components),
         drivers=drivers,
         services=tuple(reading.services(packages)),
-        files=tuple(reading.files()),
+        files=files,
         integration_version=_integration_version(drivers),
         problems=(*cabinet.problems, *reading.problems),
     )
@@ -172,31 +179,44 @@ class _Reading:
 
     def __init__(self, cabinet: Cabinet) -> None:
         self._cabinet = cabinet
+        self.limits = DescriptionLimits(cabinet.path)
         self.packages: list[PackageManifest] = []
         self.components: list[tuple[str, ComponentManifest]] = []  # with the manifest's name in the cabinet
         self.infs: dict[str, DriverInf] = {}  # by key in the cabinet
         self.problems: list[Problem] = []
-        self._seen: set[str] = set()
 
-    def wanted(self) -> Iterator[CabinetMember]:
+    def wanted(self) -> tuple[CabinetMember, ...]:
         """The files that describe: no payload but the INFs."""
+        described: dict[str, CabinetMember] = {}
+        infs: dict[str, CabinetMember] = {}
         for member in self._cabinet.members:
-            described = member.key.endswith((".MUM", _MANIFEST)) and "\\" not in member.key
-            if (described or member.key.endswith(".INF")) and member.key not in self._seen:
-                self._seen.add(member.key)
-                yield member
+            if member.key.endswith((".MUM", _MANIFEST)) and "\\" not in member.key:
+                described.setdefault(member.key, member)
+            elif member.key.endswith(".INF"):
+                infs.setdefault(member.key, member)
+        self.limits.take_sizes((one.size for one in described.values()), (one.size for one in infs.values()))
+        return (*described.values(), *infs.values())
 
     def take(self, member: CabinetMember, data: bytes) -> None:
         path = f"{self._cabinet.path}!{member.name}"
         try:
             if member.key.endswith(".MUM"):
-                self.packages.append(read_package_manifest(data, path=path))
+                self.packages.append(self.package(data, path))
             elif member.key.endswith(_MANIFEST):
-                self.components.append((member.name, read_component_manifest(data, path=path)))
+                self.limits.take_manifest(data)
+                component = read_component_manifest(data, path=path)
+                self.limits.take_named(len(component.files))
+                self.components.append((member.name, component))
             else:
                 self.infs[member.key] = read_inf(data, path=path)
         except InputError as error:
             self.problems.append(Problem(error.code, error.message, path, error.offset))
+
+    def package(self, data: bytes, path: str) -> PackageManifest:
+        self.limits.take_manifest(data)
+        manifest = read_package_manifest(data, path=path)
+        self.limits.take_named(len(manifest.updates) + sum(len(rule.alternatives) for rule in manifest.parents))
+        return manifest
 
     def drivers(self, packages: Sequence[PackageManifest]) -> Iterator[PackageDriver]:
         rankings = {
@@ -299,6 +319,14 @@ def _refuse_other(cabinet: Cabinet) -> None:
     refuse_delta(cabinet)
     if cabinet.find(PACKAGE_MANIFEST) is None:
         raise _not_a_package(cabinet)
+
+
+def _refuse_patches(cabinet: Cabinet, manifest: PackageManifest, files: Sequence[PackageFile]) -> None:
+    """Refuse a package whose manifest says that its files are patches, where the cabinet does not hold them whole."""
+    if (manifest.format or "").upper() == PATCH_FORMAT:
+        raise delta_error(cabinet.path, f"PackageFormat {manifest.format}")
+    if manifest.psf is not None and any(one.size is None for one in files):
+        raise delta_error(cabinet.path, manifest.psf)
 
 
 def _not_a_package(cabinet: Cabinet) -> UnsupportedError:

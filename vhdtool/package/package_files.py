@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 
 from vhdtool.bytesource import read_exactly
 from vhdtool.errors import DamagedError, Problem
-from vhdtool.package.cabinet import Cabinet, CabinetMember
+from vhdtool.package.cabinet import MAX_NOTED, Cabinet, CabinetMember
 from vhdtool.package.der import MAX_SIZE
+from vhdtool.package.msu import is_patch
+from vhdtool.package.package_limits import DescriptionLimits
 
 CATALOG, MANIFEST, PACKAGE_MANIFEST = ".cat", ".manifest", ".mum"
 KINDS = {CATALOG, MANIFEST, PACKAGE_MANIFEST}
@@ -19,12 +21,16 @@ _READ = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class PackageFile:
-    """One file. ``digests`` by algorithm (sha1, sha256); ``content`` only of the catalogs and manifests at the top."""
+    """One file. ``digests`` by algorithm (sha1, sha256); ``content`` only of the catalogs and manifests at the top.
+
+    ``is_patch``: it holds differences to another file.
+    """
 
     name: str
     size: int
     digests: Mapping[str, bytes] = field(repr=False)
     content: bytes | None = field(repr=False)
+    is_patch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +54,14 @@ def read_package_files(cabinet: Cabinet) -> PackageFiles:
     """Read every file of a cabinet. What is damaged is left out, and told; the rest is read all the same.
 
     Raises:
-        RefusedError: ``cabinet-too-large``. UnsupportedError: ``cabinet-compression-unknown``.
+        RefusedError: ``cabinet-too-large``, ``package-too-large``. UnsupportedError: ``cabinet-compression-unknown``.
         MissingSupportError: ``libmspack-missing``. OutputError: ``cannot-unpack``.
     """
+    DescriptionLimits(cabinet.path).take_sizes(one.size for one in cabinet.members if _is_kept(one))
     files: dict[str, PackageFile] = {}
-    problems: list[Problem] = []
-    unread: list[str] = []
+    unsafe = [one.name for one in cabinet.members if not one.is_safe]
+    problems = [Problem("cabinet-unsafe-name", "the name leads out of the folder", name) for name in unsafe[:MAX_NOTED]]
+    unread: set[str] = set()
     for member in _in_order(cabinet):
         if member.key in files or member.key in unread:
             problems.append(Problem("name-twice", "the cabinet holds two files of this name", member.name))
@@ -61,7 +69,7 @@ def read_package_files(cabinet: Cabinet) -> PackageFiles:
         try:
             files[member.key] = _read(cabinet, member)
         except DamagedError as error:
-            unread.append(member.key)
+            unread.add(member.key)
             problems.append(Problem("file-unreadable", error.message, member.name, error.offset))
     return PackageFiles(files, frozenset(unread), tuple(problems))
 
@@ -79,18 +87,24 @@ def _in_order(cabinet: Cabinet) -> Iterator[CabinetMember]:
 
 
 def _read(cabinet: Cabinet, member: CabinetMember) -> PackageFile:
-    keep = _is_top(member.key) and member.size <= MAX_SIZE and _kind(member.key) in KINDS
+    keep = _is_kept(member)
     content = cabinet.open_member(member)
     hashes = {name: hashlib.new(name, usedforsecurity=False) for name in ("sha1", "sha256")}
     kept = []
+    patch = False
     for offset in range(0, member.size, _READ):
         data = read_exactly(content, offset, min(_READ, member.size - offset), path=cabinet.path, what=member.name)
         for one in hashes.values():
             one.update(data)
+        patch = patch or (offset == 0 and is_patch(data))
         if keep:
             kept.append(data)
     digests = {name: one.digest() for name, one in hashes.items()}
-    return PackageFile(member.name, member.size, digests, b"".join(kept) if keep else None)
+    return PackageFile(member.name, member.size, digests, b"".join(kept) if keep else None, patch)
+
+
+def _is_kept(member: CabinetMember) -> bool:
+    return _is_top(member.key) and member.size <= MAX_SIZE and _kind(member.key) in KINDS
 
 
 def _is_top(key: str) -> bool:

@@ -61,12 +61,17 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class SignedMessage:
-    """A SignedData. ``content`` is what the digests are taken over: the content's octets without their DER header."""
+    """A SignedData. ``content`` is what the digests are taken over: the content's octets without their DER header.
+
+    ``other_certificates``: what stands among the certificates and is none of X.509, as DER; time-stamp devices put
+    attribute certificates there. Nothing in the chain vouches for them.
+    """
 
     content_type: str
     content: bytes = field(repr=False)
     content_der: bytes = field(repr=False)
     certificates: tuple[Certificate, ...]
+    other_certificates: tuple[bytes, ...] = field(repr=False)
     signers: tuple[Signer, ...]
     nested: tuple[SignedMessage, ...]
 
@@ -141,6 +146,8 @@ def _message(data: bytes, path: str | None, depth: int) -> SignedMessage:
             f"at most {MAX_CERTIFICATES} certificates, 1 to {MAX_SIGNERS} signers",
             f"{len(certificates)} certificates, {len(parsed['signer_infos'])} signers",
         )
+    if parsed["crls"]:
+        raise _damaged("the signature holds revocation lists, which nothing signs", path, "none", len(parsed["crls"]))
     signers = tuple(_signer(one, path) for one in parsed["signer_infos"])
     named = {_digest(one, path) for one in parsed["digest_algorithms"]}
     if named != {one.digest for one in signers}:
@@ -149,10 +156,10 @@ def _message(data: bytes, path: str | None, depth: int) -> SignedMessage:
         content_type=inner["content_type"].dotted,
         content=content,
         content_der=content_der,
-        # attribute certificates, which some time stamps carry, have no part in a chain
         certificates=tuple(
             read_certificate(one.chosen.dump(), path=path) for one in certificates if one.name == "certificate"
         ),
+        other_certificates=tuple(one.dump() for one in certificates if one.name != "certificate"),
         signers=signers,
         nested=_nested(signers, path, depth),
     )

@@ -92,6 +92,8 @@ def _check(
         for number in signer.unsigned
         if number not in {PKCS9, RFC3161, NESTED_SIGNATURE}
     ]
+    if message.other_certificates:
+        problems.append(Problem("stray-certificate", "the signature holds a certificate that is none of X.509", path))
     counters = check_countersignatures(message, signer, roots, path=path)
     late = [one for one in counters if {problem.code for problem in one.problems} == {LATE_SHA1}]
     problems += [problem for one in counters if one not in late for problem in one.problems]

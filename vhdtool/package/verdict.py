@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from vhdtool.errors import Problem
 from vhdtool.package.signature import INVALID, VALID, WEAK, SignatureVerdict
 
 MISSING, UNKNOWN = "missing", "unknown"
-__all__ = ["INVALID", "MISSING", "UNKNOWN", "VALID", "WEAK", "LayerVerdict"]
+_WORSE = (VALID, WEAK, UNKNOWN, MISSING, INVALID)
+__all__ = ["INVALID", "MISSING", "UNKNOWN", "VALID", "WEAK", "LayerVerdict", "combined_layer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +35,14 @@ class LayerVerdict:
     def holds(self) -> bool:
         """Whether the layer may be relied on."""
         return self.state in {VALID, WEAK}
+
+
+def combined_layer(verdicts: Sequence[LayerVerdict]) -> LayerVerdict:
+    """Return what holds of several files together, in the same layer: what is said of the worst, and all problems."""
+    return replace(
+        max(verdicts, key=lambda one: _WORSE.index(one.state)),
+        problems=tuple(problem for one in verdicts for problem in one.problems),
+        notes=tuple(note for one in verdicts for note in one.notes),
+        signatures=tuple(signature for one in verdicts for signature in one.signatures),
+        checked=sum(one.checked for one in verdicts),
+    )

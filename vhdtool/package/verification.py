@@ -19,8 +19,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from vhdtool.bytesource import ByteSource
 from vhdtool.errors import DamagedError, Problem
-from vhdtool.package.authenticode import cabinet_digests, find_signature, indirect_digest, read_signature
+from vhdtool.package.authenticode import (
+    SignaturePlace,
+    cabinet_digests,
+    find_signature,
+    indirect_digest,
+    read_signature,
+)
 from vhdtool.package.cabinet import Cabinet
 from vhdtool.package.catalog_check import check_catalogs
 from vhdtool.package.package_files import read_package_files
@@ -28,7 +35,7 @@ from vhdtool.package.payload_check import check_payload
 from vhdtool.package.pkcs7 import SignedMessage, read_signed_message
 from vhdtool.package.signature import check_signatures, combined_state, named_messages
 from vhdtool.package.trust_roots import TrustRoot, microsoft_roots
-from vhdtool.package.verdict import INVALID, MISSING, VALID, WEAK, LayerVerdict
+from vhdtool.package.verdict import INVALID, MISSING, VALID, WEAK, LayerVerdict, combined_layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,7 @@ def verify_package(
 
     Raises:
         MissingSupportError: ``roots-missing``, ``digest-not-allowed``.
-        RefusedError: the cabinet's contents are beyond the limits of extraction.
+        RefusedError: the cabinet's contents are beyond the limits of extraction; ``package-too-large``.
     """
     roots = (*microsoft_roots(), *trust_roots)
     moment = datetime.now(UTC) if now is None else now
@@ -68,20 +75,27 @@ def verify_package(
     return PackageVerification(
         cabinet.path,
         (
-            *_check_cabinet(cabinet, roots, moment),
+            *_check_parts(cabinet, roots, moment),
             check_catalogs(files, roots, now=moment),
-            check_payload(files),
+            check_payload(files, path=cabinet.path),
         ),
     )
 
 
-def _check_cabinet(cabinet: Cabinet, roots: Sequence[TrustRoot], now: datetime) -> tuple[LayerVerdict, LayerVerdict]:
-    """Judge the layers digest and signature."""
-    source, path = cabinet.source, cabinet.path
+def _check_parts(cabinet: Cabinet, roots: Sequence[TrustRoot], now: datetime) -> tuple[LayerVerdict, LayerVerdict]:
+    """Judge the layers digest and signature, of each file of a set by itself: what nobody signed counts as such."""
+    judged = [_check_file(source, path, number, roots, now) for number, (path, source) in enumerate(cabinet.parts)]
+    digests, signatures = zip(*judged, strict=True)
+    return combined_layer(digests), combined_layer(signatures)
+
+
+def _check_file(
+    source: ByteSource, path: str, number: int, roots: Sequence[TrustRoot], now: datetime
+) -> tuple[LayerVerdict, LayerVerdict]:
     try:
-        place = find_signature(source, path=path)
+        place = find_signature(source, path=path, number_in_set=number)
         if place is None:
-            text = "the cabinet is not signed"
+            text = f"{path}, a part of the set, is not signed" if number else "the cabinet is not signed"
             return LayerVerdict("digest", MISSING, text), LayerVerdict("signature", MISSING, text)
         message = read_signed_message(read_signature(source, place, path=path), path=path)
     except DamagedError as error:
@@ -90,7 +104,7 @@ def _check_cabinet(cabinet: Cabinet, roots: Sequence[TrustRoot], now: datetime) 
             LayerVerdict("digest", INVALID, "the signature can't be read", problems=(problem,)),
             LayerVerdict("signature", INVALID, "the signature can't be read", problems=(problem,)),
         )
-    digest = _check_digest(cabinet, place.offset, message, place.problems)
+    digest = _check_digest(source, path, place, message)
     verdicts = check_signatures(message, roots, now=now, path=path)
     state = combined_state(verdicts)
     return digest, LayerVerdict(
@@ -110,19 +124,19 @@ _SIGNATURE_TEXTS = {
 }
 
 
-def _check_digest(cabinet: Cabinet, end: int, message: SignedMessage, header: tuple[Problem, ...]) -> LayerVerdict:
-    path, problems, stated = cabinet.path, list(header), []
-    for place, one in named_messages(message):
+def _check_digest(source: ByteSource, path: str, place: SignaturePlace, message: SignedMessage) -> LayerVerdict:
+    problems, stated = list(place.problems), []
+    for name, one in named_messages(message):
         try:
-            stated.append((place, indirect_digest(one, path=path)))
+            stated.append((name, indirect_digest(one, path=path)))
         except DamagedError as error:
-            problems.append(Problem(error.code, f"{place} signature: {error.message}", path))
-    computed = cabinet_digests(cabinet.source, end, {digest.algorithm for _, digest in stated})
-    for place, digest in stated:
+            problems.append(Problem(error.code, f"{name} signature: {error.message}", path))
+    computed = cabinet_digests(source, place.offset, {digest.algorithm for _, digest in stated})
+    for name, digest in stated:
         if digest.algorithm == "md5":
-            problems.append(Problem("md5-refused", f"{place} signature: the digest is made with MD5", path))
+            problems.append(Problem("md5-refused", f"{name} signature: the digest is made with MD5", path))
         elif computed[digest.algorithm] != digest.digest:
-            text = f"{place} signature: the cabinet's {digest.algorithm} is not the one that was signed"
+            text = f"{name} signature: the cabinet's {digest.algorithm} is not the one that was signed"
             problems.append(Problem("digest-mismatch", text, path))
     if problems:
         return LayerVerdict("digest", INVALID, "the cabinet was changed after it was signed", problems=tuple(problems))

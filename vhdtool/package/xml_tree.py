@@ -15,9 +15,14 @@ MAX_XML = 32 << 20
 """Longest file that is parsed, in bytes; the largest of genuine cumulative updates have some megabytes."""
 MAX_DEPTH = 64
 """Genuine manifests stay below 12."""
-MAX_ELEMENTS = 500_000
+MAX_ELEMENTS = 250_000
+MAX_ATTRIBUTES = 256
+"""Most attributes of one element; genuine ones have below 20."""
+MAX_TAG = 1 << 20
+"""Longest tag with its attributes, in bytes: the parser holds it whole before anything here sees it."""
 MAX_TEXT = 1 << 20
 """Longest text of one element, in characters."""
+_FED_AT_ONCE = 1 << 16
 
 
 @dataclass(slots=True)
@@ -73,7 +78,10 @@ def parse_xml(data: bytes, *, path: str) -> XmlElement:
     tree = _Tree(path)
     parser = DefusedXMLParser(target=tree, forbid_dtd=True)
     try:
-        parser.feed(data)
+        for offset in range(0, len(data), _FED_AT_ONCE):
+            parser.feed(data[offset : offset + _FED_AT_ONCE])
+            if offset - parser.parser.CurrentByteIndex > MAX_TAG:
+                raise _too_large("a tag is too long", path, f"{MAX_TAG} bytes", "more")
         root: XmlElement = parser.close()
     except DefusedXmlException as error:
         raise RefusedError(
@@ -100,6 +108,7 @@ class _Tree:
         self._path = path
         self._root: XmlElement | None = None
         self._open: list[XmlElement] = []
+        self._texts: list[tuple[list[str], int]] = []  # of each open element: the pieces, and how long together
         self._count = 0
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
@@ -108,21 +117,27 @@ class _Tree:
             raise _too_large("the elements are nested too deep", self._path, MAX_DEPTH, "more")
         if self._count > MAX_ELEMENTS:
             raise _too_large("there are too many elements", self._path, MAX_ELEMENTS, "more")
+        if len(attributes) > MAX_ATTRIBUTES:
+            raise _too_large("an element has too many attributes", self._path, MAX_ATTRIBUTES, len(attributes))
         element = XmlElement(_local(tag), {_local(name): value for name, value in attributes.items()})
         if self._open:
             self._open[-1].children.append(element)
         else:
             self._root = element
         self._open.append(element)
+        self._texts.append(([], 0))
 
     def end(self, _tag: str) -> None:
-        self._open.pop()
+        pieces, _ = self._texts.pop()
+        self._open.pop().text = "".join(pieces)
 
     def data(self, text: str) -> None:
         if self._open and not text.isspace():
-            if len(self._open[-1].text) + len(text) > MAX_TEXT:
+            pieces, length = self._texts[-1]
+            if length + len(text) > MAX_TEXT:
                 raise _too_large("the text of an element is too long", self._path, f"{MAX_TEXT} characters", "more")
-            self._open[-1].text += text
+            pieces.append(text)  # put together once: comments between them would make that quadratic
+            self._texts[-1] = pieces, length + len(text)
 
     def close(self) -> XmlElement | None:
         return self._root

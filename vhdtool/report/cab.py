@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from vhdtool.bytesource import ByteSource
 from vhdtool.disk.device import FileDevice
-from vhdtool.errors import DamagedError, InputError, NotFoundError, UnsupportedError
+from vhdtool.errors import DamagedError, InputError, NotFoundError, RefusedError, UnsupportedError
 from vhdtool.guest.model import START_NAMES
-from vhdtool.package.cabinet import Cabinet, CabinetMember, member_key
+from vhdtool.package.cabinet import Cabinet, CabinetMember
 from vhdtool.package.component_manifest import ServiceTrigger
 from vhdtool.package.msu import is_update_wrapper
 from vhdtool.package.package import Package, PackageService, read_package
@@ -35,8 +35,12 @@ from vhdtool.report.document_cab import (
     VerifiedPackageFact,
 )
 from vhdtool.report.encode import image_name
-from vhdtool.report.host_files import host_name, make_directory, save_file
+from vhdtool.report.host_files import exists, host_name, make_directory, save_file
 from vhdtool.staging.cabinet_file import package_cabinets
+
+if TYPE_CHECKING:
+    from vhdtool.image import Image
+    from vhdtool.report.document_cab_find import FoundPackageFact
 
 WRAPPER_LAYERS = ("digest", "signature")
 """What an .msu has of its own: no catalog lists what is in it."""
@@ -53,11 +57,30 @@ def opened_cabinet(path: str, parts: Sequence[str] = ()) -> Iterator[Cabinet]:
             file.close()
 
 
-def show_document(path: str, parts: Sequence[str] = ()) -> CabShowDocument:
-    """Tell what the packages in a cabinet or .msu are and bring. Raises what reading them raises."""
+def show_document(
+    path: str, parts: Sequence[str] = (), image: Image | None = None, guest: int | None = None
+) -> CabShowDocument:
+    """Tell what the packages in a cabinet or .msu are and bring; with an image, what they would change in its guest.
+
+    Raises what reading them raises.
+    """
     with opened_cabinet(path, parts) as cabinet:
-        packages = tuple(_package_fact(read_package(one)) for one in package_cabinets(cabinet))
-    return CabShowDocument("vhdtool.cab-show/1", image_name(path), packages)
+        packages = [read_package(one) for one in package_cabinets(cabinet)]
+    return CabShowDocument(
+        "vhdtool.cab-show/1",
+        image_name(path),
+        tuple(_package_fact(one) for one in packages),
+        None if image is None else image_name(image.path),
+        None if image is None else tuple(_compared(packages, image, guest)),
+    )
+
+
+def _compared(packages: Sequence[Package], image: Image, guest: int | None) -> Iterator[FoundPackageFact]:
+    from vhdtool.report.cab_find import found_package  # noqa: PLC0415  # without an image no guest is read
+    from vhdtool.staging.guest_state import GuestState  # noqa: PLC0415
+
+    state = GuestState(image.installation(guest))
+    return (found_package(one, state) for one in packages)
 
 
 def verify_document(path: str, trust_roots: Sequence[str] = (), parts: Sequence[str] = ()) -> CabVerifyDocument:
@@ -77,15 +100,16 @@ def extract_document(
 ) -> CabExtractDocument:
     """Copy files of a cabinet into ``directory``: all, or those that ``names`` tells.
 
-    Nothing is overwritten, and nothing leads out of the directory. Raises :class:`NotFoundError`
-    ``no-such-file``, :class:`vhdtool.errors.RefusedError` ``exists``, :class:`vhdtool.errors.OutputError`.
+    Nothing is overwritten, and nothing leads out of the directory; what is refused is refused before anything is
+    written. Raises :class:`NotFoundError` ``no-such-file``, :class:`DamagedError` ``cabinet-name-twice``,
+    :class:`vhdtool.errors.RefusedError` ``cabinet-unsafe-name``, ``exists``, ``link-in-the-way``,
+    :class:`vhdtool.errors.OutputError`.
     """
     saved: list[SavedFile] = []
     skipped: list[SkippedFile] = []
     with opened_cabinet(path, parts) as cabinet:
-        for member in _chosen(cabinet, names):
+        for member, target in _targets(cabinet, _chosen(cabinet, names), directory):
             try:
-                target = directory.joinpath(*(host_name(part) for part in member.parts))
                 source = cabinet.open_member(member)
             except (DamagedError, UnsupportedError) as error:
                 skipped.append(SkippedFile(member.name, error.code, error.message))
@@ -116,13 +140,44 @@ class MemberFile:
         return ()
 
 
+def _targets(cabinet: Cabinet, members: Sequence[CabinetMember], directory: Path) -> list[tuple[CabinetMember, Path]]:
+    """Where each file goes, every one of them looked at first: a cabinet is refused whole, not halfway through."""
+    targets: list[tuple[CabinetMember, Path]] = []
+    folders: set[Path] = set()
+    files: dict[str, None] = {}
+    for member in members:
+        target = directory.joinpath(*(host_name(part) for part in member.parts))
+        cabinet.find(member.name)  # refuses a name that stands twice: on a host that folds case, one would be lost
+        files[str(target).upper()] = None
+        folders.update(target.parents[: len(member.parts) - 1])
+        targets.append((member, target))
+    for folder in folders:
+        if str(folder).upper() in files:
+            raise DamagedError(
+                "cabinet-name-twice",
+                f"{folder.relative_to(directory)} is a file and a folder in the cabinet",
+                path=cabinet.path,
+                hint="Do not use this cabinet: which of them counts differs from tool to tool.",
+            )
+        if folder.is_symlink():
+            raise RefusedError(
+                "link-in-the-way",
+                "a symbolic link stands where a folder of the cabinet goes, and nothing is written through it",
+                path=str(folder),
+                hint="Name another place, or move it away first.",
+            )
+    for _, target in targets:
+        if target.is_symlink() or target.exists():
+            raise exists(target)
+    return targets
+
+
 def _chosen(cabinet: Cabinet, names: Sequence[str]) -> list[CabinetMember]:
     if not names:
         return list(cabinet.members)
-    by_key = {member.key: member for member in cabinet.members}
     wanted = []
     for name in names:
-        member = by_key.get(member_key(name))
+        member = cabinet.find(name)
         if member is None:
             raise NotFoundError(
                 "no-such-file", "the cabinet has no such file", path=cabinet.path, found=name,

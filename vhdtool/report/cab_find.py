@@ -40,7 +40,7 @@ def cab_find_document(image: Image, guest: int | None, places: Sequence[str]) ->
         try:
             with closing(FileDevice(path)) as file:
                 cabinets = package_cabinets(Cabinet.open(file, path=path))
-                found += [_found(read_package(cabinet), state) for cabinet in cabinets]
+                found += [found_package(read_package(cabinet), state) for cabinet in cabinets]
         except (InputError, RefusedError) as error:
             skipped.append(SkippedFile(path, error.code, error.message))
     found.sort(key=lambda one: (not one.fits, _ORDER[one.applies], one.path))
@@ -71,7 +71,8 @@ def _candidates(places: Sequence[str]) -> Iterator[str]:
                     yield str(Path(above) / name)
 
 
-def _found(package: Package, state: GuestState) -> FoundPackageFact:
+def found_package(package: Package, state: GuestState) -> FoundPackageFact:
+    """Hold one package against a guest."""
     applies, current = judge(package, state), currency(package, state)
     return FoundPackageFact(
         path=package.path,

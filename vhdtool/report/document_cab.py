@@ -7,6 +7,7 @@ from typing import Literal
 
 from vhdtool.errors import Problem
 from vhdtool.report.document import ImageName, SavedFile, SkippedFile
+from vhdtool.report.document_cab_find import FoundPackageFact
 
 LayerState = Literal["valid", "weak", "invalid", "missing", "unknown"]
 
@@ -93,11 +94,16 @@ class PackageFact:
 
 @dataclass(frozen=True, slots=True)
 class CabShowDocument:
-    """``vhdtool cab show``. An .msu may hold several packages. ``image`` names the cabinet file."""
+    """``vhdtool cab show``. An .msu may hold several packages. ``image`` names the cabinet file.
+
+    ``guest_image``: the image of ``--image``; ``compared``: the same packages against its guest. None without it.
+    """
 
     schema: Literal["vhdtool.cab-show/1"]
     image: ImageName
     packages: tuple[PackageFact, ...]
+    guest_image: ImageName | None
+    compared: tuple[FoundPackageFact, ...] | None
 
 
 @dataclass(frozen=True, slots=True)

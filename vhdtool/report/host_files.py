@@ -16,7 +16,7 @@ from vhdtool.report.encode import escaped
 COPY_CHUNK = 1 << 20
 
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\/%]')
-_RESERVED = re.compile(r"^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
+_RESERVED = re.compile(r"^(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
 _LONGEST = 200  # bytes: hosts take 255, and a suffix must fit
 
 

@@ -14,6 +14,7 @@ from vhdtool.report.document_cab import (
     PackageServiceFact,
     VerifiedPackageFact,
 )
+from vhdtool.report.text_cab_find import compared_blocks
 from vhdtool.report.text_guest import problem_blocks
 
 _NONE = Cell("-", "dim")
@@ -24,6 +25,10 @@ def show_blocks(document: CabShowDocument) -> Iterator[Block]:
     """Show each package: what it is, what it needs, what it brings."""
     for package in document.packages:
         yield from _package_blocks(package)
+    if document.guest_image is not None:
+        for compared in document.compared or ():
+            yield Heading(f"In {document.guest_image.path}", compared.kb or compared.name)
+            yield from compared_blocks(compared)
 
 
 def _package_blocks(package: PackageFact) -> Iterator[Block]:
@@ -123,7 +128,8 @@ def _layer_lines(layer: LayerFact) -> Iterator[Block]:
         place = f"{problem.path}: " if problem.path else ""
         yield Line(Cell(f"[{problem.code}] {place}{problem.message}", "bad"))
     for note in layer.notes:
-        yield Line(Cell(f"note: {note.message} [{note.code}]", "dim"))
+        place = f"{note.path}: " if note.path else ""
+        yield Line(Cell(f"note: {place}{note.message} [{note.code}]", "dim"))
 
 
 def extract_blocks(document: CabExtractDocument) -> Iterator[Block]:

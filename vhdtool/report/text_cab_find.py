@@ -31,7 +31,7 @@ def cab_find_blocks(document: CabFindDocument) -> Iterator[Block]:
             fold=frozenset({"Why", "File"}),
         )
     for package in fitting:
-        yield from _difference(package)
+        yield from difference_blocks(package)
     for skipped in document.skipped:
         yield Line(Cell(f"{skipped.path}: {skipped.message} [{skipped.code}]", "dim"))
 
@@ -40,7 +40,17 @@ def _no(package: FoundPackageFact) -> str:
     return "current" if package.current else "no" if package.applies == "no" else "unknown"
 
 
-def _difference(package: FoundPackageFact) -> Iterator[Block]:
+def compared_blocks(package: FoundPackageFact) -> Iterator[Block]:
+    """Show whether one package fits a guest, why, and what it would change there."""
+    answer = Cell("It fits", "good") if package.fits else Cell(f"It does not fit ({_no(package)})", "warn")
+    yield Line(answer)
+    yield Line(Cell(package.message))
+    yield Line(Cell(package.current_message))
+    yield from difference_blocks(package)
+
+
+def difference_blocks(package: FoundPackageFact) -> Iterator[Block]:
+    """Show what one package would change in a guest."""
     yield Heading("It would change", package.path)
     rows = [("driver", one.inf, one.installed, one.brought) for one in package.drivers]
     rows += [("service", one.name, one.installed, one.brought) for one in package.services]

@@ -7,8 +7,8 @@ servicing (CBS) itself asks. What a parent without compare rules means is inferr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from vhdtool.guest import version_cbs
@@ -16,7 +16,7 @@ from vhdtool.guest.version import version_numbers, version_text
 from vhdtool.guest.version_cbs import KEY as PACKAGES_KEY
 from vhdtool.knowledge.sha2_support import sha2_updates
 from vhdtool.package.identity import NEUTRAL
-from vhdtool.package.mum import ParentRule
+from vhdtool.package.mum import PackageManifest, ParentRule
 from vhdtool.package.package import Package
 from vhdtool.package.verification import PackageVerification
 from vhdtool.staging.guest_state import GuestState, InstalledPackage
@@ -30,6 +30,8 @@ FIRST_WITHOUT_PACKAGE = (10, 0)
 DETECTED = frozenset({None, "detect", "staged"})
 ABSENT = "absent"
 MAX_NAMED = 4
+MAX_DEPTH = 16
+"""Deepest nesting of packages in packages that is followed; genuine updates have three."""
 BUILD = 3
 """How many parts of the version of a built-in package count."""
 WEAK_DIGESTS = frozenset({"md5", "sha1"})
@@ -39,8 +41,8 @@ WEAK_DIGESTS = frozenset({"md5", "sha1"})
 class Applicability:
     """Whether a package applies.
 
-    ``rule``: architecture, built-in, parent, no-parent, no-packages, unknown-rule. ``key``: the registry key that
-    decided, None where none did. ``fix``: the way out of a no.
+    ``rule``: architecture, built-in, parent, contained, no-parent, no-packages, unknown-rule. ``key``: the registry key
+    that decided, None where none did. ``fix``: the way out of a no.
     """
 
     answer: Answer
@@ -90,11 +92,44 @@ def judge(package: Package, guest: GuestState) -> Applicability:
         return Applicability("unknown", "no-parent", "the package names nothing that must be installed for it")
     if guest.packages_key is None:
         return Applicability("unknown", "no-packages", "the guest lists no servicing packages to compare with")
-    verdicts = [_parent(rule, guest) for rule in package.parents]
-    return next(
-        (one for answer in ("no", "unknown") for one in verdicts if one.answer == answer),
-        verdicts[0],
-    )
+    return _Judgement(package, guest).of(package.manifest, MAX_DEPTH)
+
+
+class _Judgement:
+    """Judges the packages of one cabinet, each once."""
+
+    def __init__(self, package: Package, guest: GuestState) -> None:
+        self._package = package
+        self._guest = guest
+        self._known: dict[str, Applicability] = {}
+
+    def of(self, manifest: PackageManifest, depth: int) -> Applicability:
+        """Whether a package applies: its parents, and where it says so, at least one of the packages that it brings."""
+        name = manifest.identity.cbs_name
+        if name not in self._known:
+            self._known[name] = Applicability("unknown", "contained", f"{name} contains itself")
+            self._known[name] = self._judged(manifest, depth)
+        return self._known[name]
+
+    def _judged(self, manifest: PackageManifest, depth: int) -> Applicability:
+        name = manifest.identity.name
+        verdicts = [_parent(rule, self._guest) for rule in manifest.parents]
+        verdicts = verdicts or [Applicability("yes", "no-parent", f"{name} asks for nothing")]
+        found = _worst(verdicts)
+        inside = self._package.inside(manifest) if manifest.deep else ()
+        if found.answer != "yes" or not inside:
+            return found
+        if depth == 0:
+            return Applicability("unknown", "contained", f"{name} is nested too deep")
+        contained = [self.of(one, depth - 1) for one in inside]
+        best = next((one for answer in ("yes", "unknown") for one in contained if one.answer == answer), contained[0])
+        if best.answer == "yes":
+            return found
+        return replace(best, rule="contained", message=f"nothing that it brings applies: {best.message}")
+
+
+def _worst(verdicts: Sequence[Applicability]) -> Applicability:
+    return next((one for answer in ("no", "unknown") for one in verdicts if one.answer == answer), verdicts[0])
 
 
 def _parent(rule: ParentRule, guest: GuestState) -> Applicability:
