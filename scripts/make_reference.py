@@ -1,4 +1,4 @@
-"""Makes docs/reference from the code: the commands' help, the errors, the JSON Schemas.
+"""Makes docs/reference from the code: the commands' help, the errors, the JSON Schemas; and the texts of codes.
 
 python -m scripts.make_reference [--check]
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,18 @@ import click
 
 from vhdtool import errors
 from vhdtool.cli.main import HELP_WIDTH, vhdtool_command
-from vhdtool.report import host_files
 from vhdtool.report.schema import DOCUMENTS, json_schema
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "reference"
+CODES = ROOT / "vhdtool" / "knowledge" / "codes.json"
 KINDS = (
     ("Problems", "Problem"),
     ("Findings", "Finding"),
     ("Findings of disk verify", "AuditFinding"),
     ("Obstacles of advise", "Obstacle"),
 )
+KEBAB = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 NOTICE = "<!-- made by scripts/docs from the code -->"
 
 
@@ -69,44 +71,76 @@ class Told:
     kind: str
     exit_code: int | None
     message: str
+    hint: str = ""
 
 
 @dataclass(frozen=True)
 class Teller:
-    """A class or function whose call names a code: where among its arguments code and message stand."""
+    """A class or function whose call names a code: where among its arguments code, message and hint stand.
+
+    ``message`` and ``hint``: those that a function has of its own; ``code``: what it takes where it is given none.
+    """
 
     kind: str
     exit_code: int | None
     code_at: int = 0
     message_at: int | None = 1
+    hint_at: int | None = None
+    hint_name: str = "hint"
+    message: str = ""
+    hint: str = ""
+    code: ast.expr | None = None
+
+
+Tellers = dict[str, tuple[Teller, ...]]
 
 
 def told() -> list[Told]:
     """Every error, problem and finding that the code can name, read from its syntax trees."""
-    known = {
-        cls.__name__: Teller(cls.__name__, cls.exit_code)
-        for cls in (errors.VhdtoolError, *subclasses(errors.VhdtoolError), host_files.OutputError)
-    }
-    known |= {"Problem": Teller("Problem", None), "Finding": Teller("Finding", None, message_at=2)}
-    known["AuditFinding"] = Teller("AuditFinding", None, message_at=2)
+    classes = (errors.VhdtoolError, *subclasses(errors.VhdtoolError))
+    known: Tellers = {cls.__name__: (Teller(cls.__name__, cls.exit_code),) for cls in classes}
+    known["Problem"] = (Teller("Problem", None),)
+    known["AuditFinding"] = (Teller("AuditFinding", None, message_at=2),)
+    for name in ("Finding", "Obstacle"):
+        known[name] = (Teller(name, None, message_at=2, hint_at=3, hint_name="fix"),)
     trees = [ast.parse(source.read_text(encoding="utf-8")) for source in sorted((ROOT / "vhdtool").rglob("*.py"))]
-    public = {
-        name: teller
-        for tree in trees
-        for name, teller in makers(tree, known).items()
-        if not name.startswith("_")  # a private one is for its own module
-    }
+    public: Tellers = dict(known)
+    for tree in trees:
+        for name, tellers in makers(tree, known).items():
+            if not name.startswith("_"):  # a private one is for its own module
+                # without what it takes where it is given no code: others of its name take none at all
+                public[name] = (*public.get(name, ()), *(replace(teller, code=None) for teller in tellers))
     found = set()
     for tree in trees:
-        local = known | public | makers(tree, known | public)
+        local = public | {name: (*own, *public.get(name, ())) for name, own in makers(tree, public).items()}
         for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
-            teller = local.get(name_of(call.func))
-            code = None if teller is None else resolved(argument(call, teller.code_at, "code"), tree)
-            if teller is None or not isinstance(code, ast.Constant) or not isinstance(code.value, str):
-                continue
-            message = resolved(argument(call, teller.message_at, "message"), tree)
-            found.add(Told(code.value, teller.kind, teller.exit_code, "" if message is None else text_of(message)))
+            for teller in local.get(name_of(call.func), ()):
+                codes = list(literals(resolved(argument(call, teller.code_at, "code") or teller.code, tree)))
+                if codes and all(map(KEBAB.fullmatch, codes)):
+                    found |= {said_by(teller, code, call, tree) for code in codes}
+                    break  # the others are functions of the same name, whose code stands elsewhere
     return sorted(found, key=lambda one: (one.code, one.kind, one.message))
+
+
+def literals(node: ast.expr | None) -> Iterator[str]:
+    """The texts that an expression can be: one, or one of several by a condition."""
+    if isinstance(node, ast.Constant):
+        yield str(node.value)
+    elif isinstance(node, ast.IfExp):
+        yield from literals(node.body)
+        yield from literals(node.orelse)
+
+
+def said_by(teller: Teller, code: str, call: ast.Call, tree: ast.Module) -> Told:
+    message = resolved(argument(call, teller.message_at, "message"), tree)
+    hint = resolved(argument(call, teller.hint_at, teller.hint_name), tree)
+    return Told(
+        code,
+        teller.kind,
+        teller.exit_code,
+        teller.message if message is None else text_of(message),
+        teller.hint if hint is None else text_of(hint),
+    )
 
 
 def resolved(node: ast.expr | None, tree: ast.Module) -> ast.expr | None:
@@ -121,23 +155,52 @@ def resolved(node: ast.expr | None, tree: ast.Module) -> ast.expr | None:
         and any(isinstance(target, ast.Name) and target.id == node.id for target in one.targets)
     ]
     last = max(values, key=lambda value: value.lineno, default=node)
-    return last if isinstance(last, ast.Constant | ast.JoinedStr | ast.BinOp) else node
+    return last if isinstance(last, ast.Constant | ast.JoinedStr | ast.BinOp | ast.IfExp) else node
 
 
-def makers(tree: ast.Module, known: dict[str, Teller]) -> dict[str, Teller]:
+def makers(tree: ast.Module, known: Tellers) -> Tellers:
     """Functions of a module that pass a code of their caller's on to a class."""
-    found = {}
+    found: Tellers = {}
     for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
-        names = [one.arg for one in function.args.args if one.arg not in {"self", "cls"}]
+        given = function.args
+        names = [one.arg for one in (*given.args, *given.kwonlyargs) if one.arg not in {"self", "cls"}]
         for call in (node for node in ast.walk(function) if isinstance(node, ast.Call)):
-            teller = known.get(name_of(call.func))
-            if teller is None:
-                continue
-            code, message = argument(call, teller.code_at, "code"), argument(call, teller.message_at, "message")
-            if isinstance(code, ast.Name) and code.id in names:
-                at = names.index(message.id) if isinstance(message, ast.Name) and message.id in names else None
-                found[function.name] = Teller(teller.kind, teller.exit_code, names.index(code.id), at)
+            for teller in known.get(name_of(call.func), ()):
+                code = argument(call, teller.code_at, "code")
+                if isinstance(code, ast.Name) and code.id in names:
+                    made = maker(teller, call, given, names, code.id)
+                    found[function.name] = (*found.get(function.name, ()), made)
+                    break
     return found
+
+
+def maker(teller: Teller, call: ast.Call, given: ast.arguments, names: list[str], code: str) -> Teller:
+    """What a function that takes a code is to those who call it; ``call`` is that of the class in it."""
+    message, hint = argument(call, teller.message_at, "message"), argument(call, teller.hint_at, teller.hint_name)
+    message_at, hint_at = place_of(message, names), place_of(hint, names)
+    return Teller(
+        teller.kind,
+        teller.exit_code,
+        names.index(code),
+        message_at,
+        hint_at,
+        hint.id if isinstance(hint, ast.Name) else teller.hint_name,
+        teller.message if message is None or message_at is not None else text_of(message),
+        teller.hint if hint is None or hint_at is not None else text_of(hint),
+        default_of(given, code),
+    )
+
+
+def place_of(node: ast.expr | None, names: list[str]) -> int | None:
+    """Which of a function's own arguments an expression is."""
+    return names.index(node.id) if isinstance(node, ast.Name) and node.id in names else None
+
+
+def default_of(given: ast.arguments, name: str) -> ast.expr | None:
+    """What a function takes for an argument that it is not given."""
+    of_places = zip(reversed(given.args), reversed(given.defaults), strict=False)
+    of_names = zip(given.kwonlyargs, given.kw_defaults, strict=True)
+    return next((default for one, default in (*of_places, *of_names) if one.arg == name), None)
 
 
 def argument(call: ast.Call, at: int | None, name: str) -> ast.expr | None:
@@ -167,6 +230,30 @@ def text_of(node: ast.expr) -> str:
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         return text_of(node.left) + text_of(node.right)
     return "…"
+
+
+def code_texts() -> str:
+    """What ``vhdtool explain`` tells of each code: a data file of the package."""
+    kinds = {"Problem": "problem", "Finding": "finding", "AuditFinding": "disk-finding", "Obstacle": "obstacle"}
+    rows: dict[tuple[str, str, int | None], list[Told]] = {}
+    for one in told():
+        rows.setdefault((one.code, kinds.get(one.kind, "error"), one.exit_code), []).append(one)
+    made = [
+        {
+            "code": code,
+            "kind": kind,
+            "exit_code": exit_code,
+            "messages": said(one.message for one in same),
+            "hints": said(one.hint for one in same),
+        }
+        for (code, kind, exit_code), same in sorted(rows.items(), key=lambda row: (row[0][:2], row[0][2] or 0))
+    ]
+    return "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in made) + "\n]\n"
+
+
+def said(texts: Iterable[str]) -> list[str]:
+    """The texts that say something, each once."""
+    return [text for text in dict.fromkeys(texts) if text.strip("… ")]
 
 
 def error_page() -> str:
@@ -267,16 +354,16 @@ def cell(text: str) -> str:
 
 def main() -> int:
     stale = []
-    for name, text in pages().items():
-        page = REFERENCE / name
+    made = {REFERENCE / name: text for name, text in pages().items()} | {CODES: code_texts()}
+    for page, text in made.items():
         if page.is_file() and page.read_text(encoding="utf-8") == text:
             continue
-        stale.append(name)
+        stale.append(page.relative_to(ROOT).as_posix())
         if "--check" not in sys.argv[1:]:
             page.parent.mkdir(parents=True, exist_ok=True)
             page.write_text(text, encoding="utf-8")
     for name in stale:
-        print(f"docs/reference/{name} {'is not current' if '--check' in sys.argv[1:] else 'written'}")
+        print(f"{name} {'is not current' if '--check' in sys.argv[1:] else 'written'}")
     return 1 if stale and "--check" in sys.argv[1:] else 0
 
 

@@ -35,9 +35,9 @@ def test_help_of_every_command_has_an_example_and_fits_80_columns(path):
 
 def test_commands_are_those_of_the_design():
     reading = ["inspect", "version", "advise", "services", "reg", "ls", "cat", "extract"]
-    changing = ["put", "mkdir", "rm", "boot-ready", "diff", "crosscheck"]
+    changing = ["put", "mkdir", "rm", "boot-ready", "diff", "crosscheck", "check"]
     packages = ["cab", "stage", "apply", "outcome", "unstage"]
-    assert list(COMMANDS) == [*reading, *changing, *packages, "disk", "recover", "doctor", "schema"]
+    assert list(COMMANDS) == [*reading, *changing, *packages, "disk", "recover", "doctor", "explain", "schema"]
 
 
 def test_version_option():

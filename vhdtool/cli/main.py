@@ -34,6 +34,7 @@ COMMANDS = {
     "boot-ready": "vhdtool.cli.boot_ready:boot_ready",
     "diff": "vhdtool.cli.diff:diff",
     "crosscheck": "vhdtool.cli.crosscheck:crosscheck",
+    "check": "vhdtool.cli.check:check",
     "cab": "vhdtool.cli.cab:cab",
     "stage": "vhdtool.cli.stage:stage",
     "apply": "vhdtool.cli.stage:apply_plan",
@@ -42,6 +43,7 @@ COMMANDS = {
     "disk": "vhdtool.cli.disk:disk",
     "recover": "vhdtool.cli.recover:recover",
     "doctor": "vhdtool.cli.doctor:doctor",
+    "explain": "vhdtool.cli.explain:explain",
     "schema": "vhdtool.cli.schema:schema",
 }
 """Where each command lives, in the order of ``--help``."""
@@ -53,7 +55,7 @@ Example:
 \b
 Exit codes:
   0  done                            5  some of several failed
-  1  not there; findings of verify   6  a library is missing
+  1  not there; check, verify found  6  a library is missing
   2  wrong usage                     7  failed, image untouched
   3  the input can't be used         8  failed, image changed
   4  refused                        70  a fault of vhdtool

@@ -13,6 +13,7 @@ from vhdtool.report import (
     document_cab,
     document_cab_find,
     document_change,
+    document_check,
     document_crosscheck,
     document_diff,
     document_disk,
@@ -46,6 +47,8 @@ DOCUMENTS: dict[str, type] = {
     "advise": document_advise.AdviseDocument,
     "update-matrix": document_advise.UpdateMatrixDocument,
     "crosscheck": document_crosscheck.CrosscheckDocument,
+    "check": document_check.CheckDocument,
+    "explain": document_check.ExplainDocument,
     "evidence": document.EvidenceDocument,
 }
 """By the name that ``vhdtool schema`` takes: the part of the ``schema`` field between ``vhdtool.`` and ``/``."""
