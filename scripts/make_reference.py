@@ -119,7 +119,7 @@ def told() -> list[Told]:
                 if codes and all(map(KEBAB.fullmatch, codes)):
                     found |= {said_by(teller, code, call, tree) for code in codes}
                     break  # the others are functions of the same name, whose code stands elsewhere
-    return sorted(found, key=lambda one: (one.code, one.kind, one.message))
+    return sorted(found, key=lambda one: (one.code, one.kind, one.message, one.hint, one.exit_code or 0))
 
 
 def literals(node: ast.expr | None) -> Iterator[str]:

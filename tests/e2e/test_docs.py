@@ -74,6 +74,20 @@ def test_console_blocks(page, command, output, tmp_path, monkeypatch):
     assert as_pattern(output).match(shown), f"{page}: $ {command}\n{shown}"
 
 
+def test_policies_in_the_documents_are_policies(tmp_path):
+    found = [
+        text
+        for page in PAGES
+        for text in re.findall(r"^```toml\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    ]
+    assert found
+    for number, text in enumerate(found):
+        policy = tmp_path / f"{number}.toml"
+        policy.write_text(text)
+        result = run("check", str(fixture_file("demo.vhdx")), "--policy", str(policy), "--fail-on", "never")
+        assert result.code == 0, result.stderr
+
+
 def test_commands_in_the_documents_are_commands():
     found = commands()
     assert len(found) > 10
