@@ -39,9 +39,15 @@ def test_a_daemon_that_is_not_installed(release: bytes, package: str, unit: str)
 
 def test_what_is_in_the_kernel_has_no_service() -> None:
     advice = linux_advice(linux(UBUNTU, "hv-vss-daemon"), [("Heartbeat", "auto"), ("VSS", "auto"), ("other", "auto")])
-    assert (
-        advice == "Heartbeat: in the kernel (module hv_utils), with no service to set; systemctl enable hv-vss-daemon"
+    assert advice == (
+        "Heartbeat: in the kernel (module hv_utils), with no service to set; systemctl enable hv-vss-daemon; "
+        "other is no daemon of Hyper-V"
     )
+
+
+@pytest.mark.parametrize("name", ["hv_kvp_daemon", "hypervkvpd", "hypervkvpd.service", "vmickvpexchange"])
+def test_a_daemon_is_known_by_its_own_names_too(name: str) -> None:
+    assert linux_advice(linux(ROCKY, "hypervkvpd"), [(name, "auto")]) == "systemctl enable hypervkvpd"
 
 
 def test_without_requests_all_daemons_are_told() -> None:

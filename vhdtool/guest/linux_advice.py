@@ -79,16 +79,23 @@ def _lines(filesystem: GuestFilesystem, release: dict[str, str], wanted: list[tu
     for name, word in wanted:
         component = integration_component(name)
         service = name if component is None else component.name
-        daemons = [one for one in linux_daemons() if one.service == service]
+        daemons = [one for one in linux_daemons() if service in {one.service, one.name, *one.programs, *_units(one)}]
         if not daemons:
-            if component is not None:
-                yield f"{name}: in the kernel (module hv_utils), with no service to set"
+            yield (
+                f"{name} is no daemon of Hyper-V"
+                if component is None
+                else f"{name}: in the kernel (module hv_utils), with no service to set"
+            )
             continue
         unit = next((unit for daemon in daemons if (unit := _unit(filesystem, daemon)) is not None), None)
         if unit is not None:
             yield f"systemctl disable {unit}" if word == "disabled" else _enable(unit)
         elif word != "disabled":
             yield _install(release, daemons[0])
+
+
+def _units(daemon: LinuxDaemon) -> set[str]:
+    return {*daemon.units, *(unit.removesuffix(".service") for unit in daemon.units)}
 
 
 def _enable(unit: str) -> str:
