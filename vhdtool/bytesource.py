@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Protocol
 
 from vhdtool.errors import DamagedError
+
+_PIECE = 1 << 20
 
 
 class ByteSource(Protocol):
@@ -50,3 +53,16 @@ def read_exactly(source: ByteSource, offset: int, length: int, *, path: str | No
             hint="The file is shorter than its own structures say: copy it again from where it came from.",
         )
     return data
+
+
+def sha256_of(source: ByteSource, offset: int = 0, length: int | None = None) -> str:
+    """Return the SHA-256 of ``length`` bytes from ``offset``, all by default, in hexadecimal; read piece by piece."""
+    digest = hashlib.sha256()
+    left = source.size - offset if length is None else length
+    while left > 0:
+        piece = source.read_at(offset, min(_PIECE, left))
+        if not piece:
+            break
+        digest.update(piece)
+        offset, left = offset + len(piece), left - len(piece)
+    return digest.hexdigest()

@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 
 import vhdtool
+from vhdtool.bytesource import sha256_of
 from vhdtool.disk.commit import Target, TargetKind
 from vhdtool.disk.device import FileDevice, Layer
 from vhdtool.disk.vhd import VhdLayer
@@ -30,7 +31,6 @@ from vhdtool.transaction.plan import Plan
 
 MAX_PLAN_FILE = 16 << 20
 PINNED_HIVES = ("SYSTEM", "SOFTWARE")
-_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,21 +125,10 @@ def _layer(layer: Layer, file: FileDevice) -> PinnedLayer:
         virtual_size=info.virtual_size,
         file_size=info.file_size,
         identity=info.identity,
-        table=None if place is None else _digest(file, *place),
+        table=None if place is None else sha256_of(file, *place),
         sequence=sequence,
         modified=None if place is not None else _modified(info.path),
     )
-
-
-def _digest(file: FileDevice, offset: int, length: int) -> str:
-    digest = hashlib.sha256()
-    while length:
-        piece = file.read_at(offset, min(_PIECE, length))
-        if not piece:
-            break
-        digest.update(piece)
-        offset, length = offset + len(piece), length - len(piece)
-    return digest.hexdigest()
 
 
 def _modified(path: str) -> int:

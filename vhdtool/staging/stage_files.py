@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable, Iterator
 
-from vhdtool.bytesource import ByteSource, BytesSource
+from vhdtool.bytesource import ByteSource, BytesSource, sha256_of
 from vhdtool.fs.security_descriptor import STAGED_DIRECTORY, STAGED_FILE, from_sddl
 from vhdtool.guest.source import WindowsInstallation
 from vhdtool.transaction.plan import FileChange
@@ -58,7 +57,7 @@ class StageFiles:
         else:
             change = FileChange(
                 self._volume, "put", place, changes=True, size=source_bytes.size, source=source, content=source_bytes,
-                sha256=_digest(source_bytes), security=security,
+                sha256=sha256_of(source_bytes), security=security,
             )  # fmt: skip
         self._gone.discard(place)
         self._add(change)
@@ -93,18 +92,6 @@ class StageFiles:
 
     def _add(self, change: FileChange) -> None:
         self._changes.append(change)
-
-
-def _digest(content: ByteSource) -> str:
-    digest = hashlib.sha256()
-    for piece in _pieces(content):
-        digest.update(piece)
-    return digest.hexdigest()
-
-
-def _pieces(content: ByteSource) -> Iterator[bytes]:
-    for offset in range(0, content.size, 1 << 20):
-        yield content.read_at(offset, 1 << 20)
 
 
 def listed(changes: Iterable[FileChange], root: str) -> Iterator[tuple[str, str, int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
 
-from vhdtool.bytesource import ByteSource
+from vhdtool.bytesource import ByteSource, sha256_of
 from vhdtool.disk.device import FileDevice
 from vhdtool.errors import UsageError
 from vhdtool.package.cabinet import Cabinet
@@ -33,7 +32,6 @@ TRUST_CODES = frozenset(
 UNLISTED = "not-in-catalog"
 LONGEST_NAME = 64
 _UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,19 +103,6 @@ def _packages(file: FileDevice, path: str, trust_roots: Sequence[TrustRoot]) -> 
         package = read_package(cabinet)
         verification = verify_package(cabinet, trust_roots=trust_roots)
         yield StagedPackage(path, cabinet.path, package, verification, cabinet.source, sha256_of(cabinet.source))
-
-
-def sha256_of(content: ByteSource) -> str:
-    """The SHA-256 of a content, in hexadecimal."""
-    digest = hashlib.sha256()
-    offset = 0
-    while offset < content.size:
-        piece = content.read_at(offset, _CHUNK)
-        if not piece:
-            break
-        digest.update(piece)
-        offset += len(piece)
-    return digest.hexdigest()
 
 
 def guest_names(packages: Sequence[StagedPackage]) -> tuple[str, ...]:

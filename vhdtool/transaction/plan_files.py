@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
-from vhdtool.bytesource import ByteSource
+from vhdtool.bytesource import ByteSource, sha256_of
 from vhdtool.errors import NotFoundError, RefusedError
 from vhdtool.fs.base import FileStat, GuestFilesystem
 from vhdtool.fs.paths import join_path, split_path
 from vhdtool.transaction.plan import FileChange, Plan
 
-COPY_PIECE = 256 << 10
 DEEPEST = 256
 MOST_REMOVED = 100_000
 """A removed tree has at most so many entries: every one of them is listed in the plan."""
@@ -41,8 +39,8 @@ def plan_put(  # each says another thing of the file
             hint="Name a file; into a directory: vhdtool put IMAGE SRC DIRECTORY/",
         )
     _require_folder(filesystem, parts[:-1], path)
-    digest = _digest(content)
-    same = there is not None and there.size == content.size and _digest(filesystem.open(path)) == digest
+    digest = sha256_of(content)
+    same = there is not None and there.size == content.size and sha256_of(filesystem.open(path)) == digest
     change = FileChange(
         volume,
         "put",
@@ -127,15 +125,3 @@ def _require_folder(filesystem: GuestFilesystem, parts: list[str], path: str) ->
             found=join_path(parts),
             hint="Make it first: vhdtool mkdir IMAGE PATH --parents",
         )
-
-
-def _digest(content: ByteSource) -> str:
-    digest = hashlib.sha256()
-    offset = 0
-    while offset < content.size:
-        piece = content.read_at(offset, COPY_PIECE)
-        if not piece:
-            break
-        digest.update(piece)
-        offset += len(piece)
-    return digest.hexdigest()
