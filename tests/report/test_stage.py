@@ -7,7 +7,7 @@ from tests.cli.harness import run
 from tests.staging.packages import write_package, write_root
 from tests.tools import require_ntfs_writer
 from vhdtool.image import open_image
-from vhdtool.report.stage import with_staged
+from vhdtool.report.staged import with_staged
 
 
 def test_guests_tell_what_is_staged_in_them(tmp_path):

@@ -133,7 +133,7 @@ def outcome(*, image: str, guest: int | None, parent: str | None, output: Output
     waiting, never ran; and the versions found now.
     """
     from vhdtool.image import open_image  # noqa: PLC0415  # --help does not need the readers
-    from vhdtool.report.stage import outcome_document  # noqa: PLC0415
+    from vhdtool.report.staged import outcome_document  # noqa: PLC0415
     from vhdtool.report.text_stage import outcome_blocks  # noqa: PLC0415
 
     with output.answering("vhdtool.outcome/1", image), open_image(image, parent=parent) as opened:
