@@ -58,6 +58,7 @@ def test_a_full_disk_ends_7(arguments):
         done = subprocess.run(
             command(*arguments, str(fixture_file("demo.vhdx"))),
             cwd=ROOT, stdout=full, stderr=subprocess.PIPE, check=False, timeout=60,
+            env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
         )  # fmt: skip
     assert done.returncode == 7
     assert b"error[cannot-write]" in done.stderr

@@ -14,7 +14,7 @@ from vhdtool.guest.model import Severity
 
 LONGEST_TEXT = 4000
 MOST_ELEMENTS = 10_000
-CODE = re.compile(r"[a-z][a-z0-9]*+(?:-[a-z0-9]++)*+")
+CODE = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 
 
 class PolicyTable:

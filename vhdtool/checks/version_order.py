@@ -6,7 +6,7 @@ import re
 from itertools import zip_longest
 
 LONGEST_VERSION = 200
-_VERSION = re.compile(r"[vV]?(\d{1,9}(?:[.\-_+~:]\d{1,9})*+)", re.ASCII)
+_VERSION = re.compile(r"[vV]?(\d{1,9}(?:[.\-_+~:]\d{1,9})*)", re.ASCII)
 
 
 def version_order(text: str) -> tuple[int, ...] | None:

@@ -88,6 +88,8 @@ class RootGroup(click.Group):
             raise
         except VhdtoolError as error:
             failures.tell_error(error)
+            if error.exit_code == failures.CANNOT_WRITE:
+                _drop_stdout()  # what is still buffered would end Python with 120
             return error.exit_code
         except BrokenPipeError:  # whoever read has seen enough: `vhdtool ls IMAGE | head`
             _drop_stdout()
