@@ -19,7 +19,7 @@ LONGEST_PATH = 512
 MOST_NODES = 100_000
 """Parts of one document that one path may lead to."""
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*+")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BRACKET = re.compile(
     r"\[(?:(?P<every>\*)|(?P<at>\d{1,6})|"
     r"(?P<member>[A-Za-z_][A-Za-z0-9_]*+(?:\.[A-Za-z_][A-Za-z0-9_]*+)*+)(?P<differs>!?)="
