@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, get_args, get_type_hints
 
 import msgspec
@@ -74,6 +75,9 @@ def json_schema(name: str) -> dict[str, Any]:
     references, definitions = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
     if document.ErrorDocument in kinds:
         definitions["ErrorDocument"]["properties"]["schema"] = {"enum": [schema_id(kind)]}
+    for definition in definitions.values():
+        if "description" in definition:  # Python 3.13 takes the indentation from docstrings, older ones leave it
+            definition["description"] = inspect.cleandoc(definition["description"])
     return {
         "$schema": _DIALECT,
         "$id": "urn:" + schema_id(kind).replace(".", ":", 1).replace("/", ":"),
