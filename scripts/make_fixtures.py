@@ -8,6 +8,6 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from scripts.fixtures.build import main
+    from scripts.fixtures import build, demo_update
 
-    sys.exit(main())
+    sys.exit(build.main() or demo_update.main())
