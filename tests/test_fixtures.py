@@ -9,11 +9,12 @@ import pytest
 from Registry import Registry, RegistryLog
 
 import vhdtool
-from scripts.fixtures import build
+from scripts.fixtures import build, demo_update
 from scripts.fixtures.hive_files import hive_bytes
 from scripts.fixtures.packing import packed, unpacked
 from scripts.fixtures.server_2012_r2 import VERSION, system_tree
 from scripts.fixtures.template_volume import MARKED_FILES, TEMPLATE_512, TEMPLATES, TemplateError, fill, load
+from tests.cli.harness import run as run_vhdtool
 from tests.fixtures import FOLDER, fixture_file
 from tests.tools import require_tool, run
 from vhdtool.guest.model import Guest
@@ -36,6 +37,29 @@ def test_building_again_gives_the_same_bytes(built: dict[str, bytes]) -> None:
     assert {name: build.digest(make()) for name, make in build.fixtures().items()} == {
         name: build.digest(content) for name, content in built.items()
     }
+
+
+@pytest.mark.parametrize("name", demo_update.PLAIN_FIXTURES)
+def test_every_plain_fixture_is_what_the_script_builds(name: str) -> None:
+    committed = (FOLDER / name).read_bytes()
+    assert demo_update.PLAIN_FIXTURES[name]() == committed
+    assert len(committed) < 64 << 10
+    assert f"`{name}`" in (FOLDER / "README.md").read_text(encoding="utf-8")
+
+
+def test_no_plain_fixture_is_left_over() -> None:
+    others = {"README.md", "__init__.py"} | set(demo_update.PLAIN_FIXTURES)
+    assert {path.name for path in FOLDER.iterdir() if path.is_file() and path.suffix != ".xz"} == others
+
+
+def test_demo_update_is_whole_trusted_and_newer_than_the_guest() -> None:
+    cab, root = FOLDER / "demo-update.cab", FOLDER / "test-root.pem"
+    verified = run_vhdtool("cab", "verify", str(cab), "--trust-root", str(root), "--json")
+    assert verified.code == 0, verified.stderr
+    assert run_vhdtool("cab", "verify", str(cab)).code == 1, "nobody trusts it without that root"
+    found = run_vhdtool("cab", "find", str(fixture_file("demo.vhdx")), str(cab), "--json")
+    assert "1 of 1 packages fit" in run_vhdtool("cab", "find", str(fixture_file("demo.vhdx")), str(cab)).text
+    assert '"6.3.9600.20000"' in found.text
 
 
 def test_readme_names_every_file_and_no_other() -> None:

@@ -9,14 +9,15 @@ from pathlib import Path
 import click
 import pytest
 
-from scripts.fixtures.packages import PACKAGES
-from scripts.fixtures.signed_package import trusted_root
 from tests.cli.harness import run
-from tests.fixtures import fixture_file
+from tests.fixtures import FOLDER, fixture_file
+from tests.tools import require_ntfs_writer
 from vhdtool.cli.main import vhdtool_command
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+IN_ORDER = "tutorial-packages.md"
+"""The page whose commands build on each other: each console block finds what those before it wrote."""
 BLOCK = re.compile(r"^```(sh|console|yaml)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -59,19 +60,37 @@ def as_pattern(output: str) -> re.Pattern[str]:
     return re.compile("".join(parts) + r"\Z")
 
 
-@pytest.mark.parametrize(("page", "command", "output"), sessions())
-def test_console_blocks(page, command, output, tmp_path, monkeypatch):
+def give_files(folder: Path) -> None:
+    """What the documents' commands are asked of."""
     for name in ("demo.vhdx", "server.vhdx"):
-        (tmp_path / name).write_bytes(fixture_file("demo.vhdx").read_bytes())
-    if "update.cab" in command:
-        (tmp_path / "update.cab").write_bytes(PACKAGES["good.cab"].build())
-        (tmp_path / "test-root.der").write_bytes(trusted_root())
-    monkeypatch.chdir(tmp_path)
+        (folder / name).write_bytes(fixture_file("demo.vhdx").read_bytes())
+    (folder / "update.cab").write_bytes((FOLDER / "demo-update.cab").read_bytes())
+    (folder / "test-root.pem").write_bytes((FOLDER / "test-root.pem").read_bytes())
+
+
+def assert_shows(page: str, command: str, output: str) -> None:
     words = shlex.split(command.replace("\\", "\\\\"))
     assert words[0] == "vhdtool"
     result = run(*words[1:])
     shown = result.stderr + result.text
     assert as_pattern(output).match(shown), f"{page}: $ {command}\n{shown}"
+
+
+@pytest.mark.parametrize(("page", "command", "output"), [one for one in sessions() if one[0] != IN_ORDER])
+def test_console_blocks(page, command, output, tmp_path, monkeypatch):
+    give_files(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert_shows(page, command, output)
+
+
+def test_the_tutorial_on_packages_in_its_order(tmp_path, monkeypatch):
+    require_ntfs_writer()
+    give_files(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    found = [one for one in sessions() if one[0] == IN_ORDER]
+    assert len(found) > 10
+    for one in found:
+        assert_shows(*one)
 
 
 def test_policies_in_the_documents_are_policies(tmp_path):

@@ -354,6 +354,13 @@ def test_it_restarts_once_and_only_when_told(wine, reboot, code, restarts):
         assert runner.shutdowns == restarts
 
 
+def test_it_restarts_for_one_of_several_whatever_the_others_did(wine):
+    runner = Runner(wine, replace(FACTS, cabs=TWO, reboot="if-needed"))
+    wine.codes("dism", [-2146498525, 3010])
+    runner.boot()
+    assert (runner.result.state, runner.shutdowns) == ("failed", 1)
+
+
 def test_the_service_s_command_starts_it_as_the_service_manager_does(wine):
     runner = Runner(wine)
     wine.codes("dism", [0])

@@ -77,6 +77,7 @@ def installation(
     told: str | None = None,
     version: str = "6.3.9600.18692",
     files: dict[str, bytes] | None = None,
+    software: Keys | None = None,
 ) -> WindowsInstallation:
     numbers = b"".join(int(part).to_bytes(2, "little") for part in reversed(version.split(".")))
     system: Keys = {VMBUS: {"Version": bytes(32) + numbers + bytes(8)}, r"ControlSet001\Services": {}}
@@ -84,7 +85,8 @@ def installation(
         system = {**system, SERVICE: {"Start": 2}}
     if shutdown is not None:
         system = {**system, r"ControlSet001\Control\Windows": {"ShutdownTime": filetime(shutdown)}}
-    software = WINDOWS_2012_R2 if told is None else {**WINDOWS_2012_R2, EXCHANGE: {"vhdtool.stage": told}}
+    exchange: Keys = {} if told is None else {EXCHANGE: {"vhdtool.stage": told}}
+    software = {**WINDOWS_2012_R2, **exchange, **(software or {})}
     content = {f"{FOLDER}/stage.json": record_bytes(RECORD) if record is None else record, **(files or {})}
     return guest(system, software, dict(content))
 
@@ -224,6 +226,15 @@ def test_the_versions_have_the_last_word_on_a_restart():
     found = outcome(installation(files=ran("applied")))
     assert found.state == "applied"
     assert "older" in found.reason
+
+
+@pytest.mark.parametrize(("state", "expected"), [(0x70, "applied"), (0x60, "restart-pending")])
+def test_servicing_has_the_last_word_on_a_package_without_versions(state, expected):
+    package = replace(RECORD.packages[0], integration_version=None)
+    record = record_bytes(replace(RECORD, packages=(package,)))
+    key = rf"Microsoft\Windows\CurrentVersion\Component Based Servicing\Packages\{package.name}"
+    place = installation(record, files=ran("restart-pending", code=3010), software={key: {"CurrentState": state}})
+    assert outcome(place).state == expected
 
 
 def test_a_result_of_another_stage_is_not_believed():

@@ -17,8 +17,10 @@ from vhdtool.guest.control_set import ControlSet, current_control_set
 from vhdtool.guest.integration import read_version
 from vhdtool.guest.model import Staged, StagedState
 from vhdtool.guest.source import Troubles, WindowsInstallation
-from vhdtool.guest.values import binary, text
+from vhdtool.guest.values import binary, number, text
 from vhdtool.guest.version import version_numbers
+from vhdtool.guest.version_cbs import KEY as PACKAGES_KEY
+from vhdtool.knowledge.windows_servicing import installed_states
 from vhdtool.layout import packed
 from vhdtool.staging.guest_log import error_lines, last_lines
 from vhdtool.staging.result_file import (
@@ -173,9 +175,9 @@ class _Reading:
 
     def _log(self, result: StageResult) -> tuple[str, ...]:
         lines = last_lines(self._installation, f"{self._stage.folder}/{LOG_NAME}")
-        for number, cab in enumerate(result.cabs, 1):
+        for place, cab in enumerate(result.cabs, 1):
             if cab.state in {"failed", "abandoned"}:
-                lines += error_lines(self._installation, f"{self._stage.folder}/dism-{number}.log")
+                lines += error_lines(self._installation, f"{self._stage.folder}/dism-{place}.log")
         return lines
 
     def _result(self) -> StageResult | None:
@@ -209,6 +211,8 @@ class _Reading:
         record = self._stage.record
         staged = version_numbers(self._staged_version(() if record is None else record.packages))
         now = version_numbers(self._now)
+        if state == "restart-pending" and self._are_installed():
+            return "applied", "the restart has been: servicing has the packages among those installed"
         if staged is None or now is None:
             return state, _REASONS[state]
         if state == "restart-pending" and now >= staged:
@@ -216,6 +220,19 @@ class _Reading:
         if state == "applied" and now < staged:
             return state, "DISM ended well, but the versions found are still older: a restart may be missing"
         return state, _REASONS[state]
+
+    def _are_installed(self) -> bool:
+        """Whether servicing has every package of the stage among the installed ones."""
+        record = self._stage.record
+        with Troubles().guard("the servicing packages"):
+            software = self._installation.optional_hive("SOFTWARE")
+            packages = None if software is None else software.key(PACKAGES_KEY)
+            if packages is None or record is None or not record.packages:
+                return False
+            return all(
+                number(packages.subkey(one.name), "CurrentState") in installed_states() for one in record.packages
+            )
+        return False
 
     def _never(self) -> tuple[StagedState, str]:
         if not self._waits:

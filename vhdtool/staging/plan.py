@@ -99,7 +99,7 @@ class StagePlan:
 
 NOTICES = (
     "Monitors of attacks look for services whose command is cmd.exe: announce this one, or expect an alarm.",
-    "When the service starts, Windows notes errors 7000 and 7009 once: a .cmd does not answer as services do.",
+    "Each time the service starts, Windows notes errors 7000 and 7009: a .cmd does not answer as services do.",
 )
 
 

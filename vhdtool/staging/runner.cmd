@@ -107,7 +107,7 @@ if not "@REBOOT@"=="if-needed" goto leave
 if not "%WAY%"=="service" goto leave
 if not exist "done-%TOKEN%" goto leave
 if exist "restarted" goto leave
-find.exe "state=restart-pending" "result.txt" >nul 2>nul
+find.exe " restart-pending " "result.txt" >nul 2>nul
 if errorlevel 1 goto leave
 md "restarted" 2>nul
 call :log "restarts the guest, as asked for"
